@@ -1,0 +1,171 @@
+"""What the DICOMweb handlers need of the server behind them; gateway implements these Protocols."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from aiohttp import web
+
+from dicomweb.frames import FrameTable
+from dicomweb.query import Query
+from dicomweb.resource import Resource
+
+T = TypeVar("T")
+#: One item of the DICOM JSON model (PS3.18 Annex F).
+JsonDataSet = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """What a retrieval needs to know of a stored instance, from one catalogue look-up.
+
+    `key` names its Part 10 file in the object store; `size` is that file's length in bytes; `etag` is a strong
+    validator without quotes. `transfer_syntax_uid` is never Implicit, Big Endian or Deflated: ingest re-encodes those.
+    `pixel_offset` is where the Pixel Data element (its tag) starts in the file, 0 if it has none.
+    """
+
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    key: str
+    size: int
+    etag: str
+    frames: FrameTable
+    pixel_offset: int = 0
+
+    @property
+    def resource(self) -> Resource:
+        """The instance as a DICOMweb resource."""
+        return Resource(self.study_uid, self.series_uid, self.instance_uid)
+
+
+class StoredObject(Protocol):
+    """The bytes of one stored file."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """Where it lies on a local disk, for sendfile; None in an object store."""
+        ...
+
+    async def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """Read a range into memory; to the end without `length`."""
+        ...
+
+    def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Iterate over a range in chunks of bounded size."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """DICOM JSON of a study, series or instance: a gzip-compressed JSON array, and its validator without quotes."""
+
+    gzip_body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """One page of results as DICOM JSON items, and how many more there are after it."""
+
+    items: Sequence[JsonDataSet]
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOutcome:
+    """What became of one instance that was sent to be stored. A failure is data, not an exception.
+
+    `sop_class_uid` and `instance_uid` are as the sender sent them, empty if unreadable; `stored` is the resource under
+    which it is kept, None if it failed. `failure` is a Failure Reason (PS3.18 Table I.2-2), `warning` a Warning Reason.
+    `reason` is one sentence without patient data; `status` the HTTP status that this failure alone would deserve.
+    """
+
+    sop_class_uid: str = ""
+    instance_uid: str = ""
+    stored: Resource | None = None
+    failure: int | None = None
+    warning: int | None = None
+    reason: str = ""
+    status: int = 200
+    duplicate: bool = False
+
+
+class Archive(Protocol):
+    """An archive as one caller sees it: the caller's rights and the source's policy are bound to it."""
+
+    async def search(self, query: Query) -> SearchPage:
+        """Find studies, series or instances. Items carry every default attribute of their level, sorted by tag,
+        but for Retrieve URL (0008,1190), which the handler adds. Same query, same order."""
+        ...
+
+    async def instances(self, resource: Resource) -> Sequence[StoredInstance]:
+        """All instances of a resource in a stable order; raise NotFound, or Gone if it was deleted."""
+        ...
+
+    async def metadata(self, resource: Resource) -> Metadata:
+        """The DICOM JSON of all instances of a resource; raise NotFound or Gone."""
+        ...
+
+    def open(self, instance: StoredInstance) -> StoredObject:
+        """The stored Part 10 file of an instance."""
+        ...
+
+    async def store(self, part: AsyncIterator[bytes], *, study_uid: str | None = None) -> StoreOutcome:
+        """Take in one Part 10 file as it arrives; when this returns without failure it is durable.
+
+        With `study_uid` an instance of any other study is a failure (PS3.18 section 10.5.1). Raises only where the
+        server itself cannot go on (Unavailable, OutOfSpace).
+        """
+        ...
+
+    async def delete(self, resource: Resource) -> int:
+        """Delete a resource and all below it; return how many instances went. Raise NotFound or Gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What `dicomweb.routes.add_routes` binds its handlers to.
+
+    Attributes
+    ----------
+    archive : gives the archive as the caller of a request sees it.
+    run : runs a blocking function in a bounded pool.
+    public_base : absolute URL of the DICOMweb root as the caller reaches it, without a trailing slash.
+    limits : bounds on what one request may take.
+    """
+
+    archive: Callable[[web.Request], Archive]
+    run: Runner
+    public_base: Callable[[web.Request], str]
+    limits: Limits = field(default_factory=lambda: Limits())
+
+
+class Runner(Protocol):
+    """Runs `function(*args)` in a bounded pool of threads."""
+
+    async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        """Await the result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one request: parts of a STOW body, bytes of one part, items of a search page, pixels of a rendering."""
+
+    max_parts: int = 100_000
+    max_part_bytes: int = 8 << 30
+    max_results: int = 10_000
+    default_results: int = 1_000
+    max_pixels: int = 1 << 28

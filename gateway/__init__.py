@@ -1,0 +1,1 @@
+"""The gateway: policy, storage and wiring around the DICOMweb services."""

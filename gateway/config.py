@@ -1,0 +1,309 @@
+"""Settings: every key parsed once at start from defaults, the file, the environment and the command line.
+
+Precedence, lowest first: the defaults below, the TOML file of `--config`, `ISTHMUS_SECTION__KEY` in the environment,
+command-line options. Settings are frozen; each part of the gateway gets the section it needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from gateway.errors import ConfigurationError
+
+ENV_PREFIX = "ISTHMUS_"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Host and TCP port; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT` or `[IPV6]:PORT`."""
+        host, separator, port = text.rpartition(":")
+        if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
+            raise ValueError("expected HOST:PORT, for example 127.0.0.1:8042")
+        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - a bind to all is checked in validate()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Where the gateway keeps its own state."""
+
+    dir: Path = Path("data")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """The web server."""
+
+    bind: Address = Address("127.0.0.1", 8042)
+    workers: int = 2
+    public_url: str = ""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    cors_origins: tuple[str, ...] = ()
+    max_part_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSettings:
+    """The DICOM listener."""
+
+    bind: Address = Address("127.0.0.1", 11112)
+    ae_title: str = "ISTHMUS"
+    max_associations: int = 64
+    max_pdu_bytes: int = 1 << 20
+    network_timeout_s: float = 60.0
+    max_instance_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Who may use the gateway."""
+
+    mode: Literal["token", "none", "oidc"] = "token"
+    session_hours: int = 12
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """What happens to objects on their way in."""
+
+    profile: str = "research"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    max_header_bytes: int = 256 << 20
+    flush_interval_ms: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DeidSettings:
+    """Keys of the de-identification."""
+
+    key: str = field(default="", repr=False)
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MongoSettings:
+    """The catalogue."""
+
+    uri: str = field(default="", repr=False)
+    database: str = "isthmus"
+    binary: Path | None = None
+    driver: Literal["pymongo", "motor"] = "pymongo"
+    cache_mb: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """The S3 object store."""
+
+    endpoint_url: str = ""
+    bucket: str = ""
+    prefix: str = ""
+    region: str = "us-east-1"
+    access_key_id: str = field(default="", repr=False)
+    secret_access_key: str = field(default="", repr=False)
+    max_connections: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """Where pixels are kept."""
+
+    backend: Literal["filesystem", "s3"] = "filesystem"
+    dir: Path | None = None
+    shared: bool = False
+    replace: bool = False
+    s3: S3Settings = S3Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """The cluster that runs plugins."""
+
+    enabled: bool = True
+    address: str = ""
+    cpus: int = 0
+    object_store_mb: int = 512
+    max_runs: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, one section a field."""
+
+    data: DataSettings = DataSettings()
+    http: HttpSettings = HttpSettings()
+    dicom: DicomSettings = DicomSettings()
+    auth: AuthSettings = AuthSettings()
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    deid: DeidSettings = DeidSettings()
+    mongodb: MongoSettings = MongoSettings()
+    storage: StorageSettings = StorageSettings()
+    ray: RaySettings = RaySettings()
+    log: LogSettings = LogSettings()
+
+
+def load(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read, merge and check all settings.
+
+    Parameters
+    ----------
+    file : the TOML file of `--config`.
+    environ : the environment; `os.environ` by default.
+    overrides : dotted key -> value, from the command line.
+
+    Raises
+    ------
+    ConfigurationError : naming the key, where its value came from and what is allowed.
+    """
+    values: dict[str, tuple[Any, str]] = {}
+    if file is not None:
+        values |= {key: (value, str(file)) for key, value in _flatten(_read(file)).items()}
+    values |= _from_environment(os.environ if environ is None else environ)
+    values |= {key: (value, "the command line") for key, value in (overrides or {}).items() if value is not None}
+    settings = _build(Settings, values, "")
+    if values:
+        key, (_, source) = next(iter(values.items()))
+        raise ConfigurationError(f"Unknown setting {key} in {source}; conf/isthmus.toml lists all of them.")
+    _validate(settings)
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigurationError(f"Cannot read the configuration {file}: {exc.strerror}.") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigurationError(f"{file} is not valid TOML: {exc}.") from exc
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name != "ingest.sources":
+            flat |= _flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    found: dict[str, tuple[Any, str]] = {}
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            found[name.removeprefix(ENV_PREFIX).lower().replace("__", ".")] = (text, f"the environment ({name})")
+    return found
+
+
+def _build(section: Any, values: dict[str, tuple[Any, str]], prefix: str) -> Any:
+    """Make a section from the values that belong to it, removing those from `values`."""
+    hints = get_type_hints(section)
+    given: dict[str, Any] = {}
+    for item in dataclasses.fields(section):
+        key = prefix + item.name
+        kind = hints[item.name]
+        if dataclasses.is_dataclass(kind) and kind is not Address:
+            given[item.name] = _build(kind, values, f"{key}.")
+        elif key in values:
+            value, source = values.pop(key)
+            try:
+                given[item.name] = _convert(value, kind)
+            except (ValueError, TypeError) as exc:
+                raise ConfigurationError(f"{key} in {source} is not valid: {exc}.") from exc
+    return section(**given)
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """Turn a TOML value or an environment string into the type of a field."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"expected one of {', '.join(arguments)}")
+        return value
+    if type(None) in arguments:
+        return None if value == "" else _convert(value, next(a for a in arguments if a is not type(None)))
+    if origin is tuple:
+        return tuple(value.split(",") if isinstance(value, str) else value) if value else ()
+    if origin is not None:  # a mapping: a TOML table, or JSON in the environment
+        table = json.loads(value) if isinstance(value, str) else value
+        return {str(name): str(item) for name, item in table.items()}
+    if kind is bool:
+        return _boolean(value)
+    if kind is Address:
+        return Address.parse(value)
+    if kind in (int, float) and isinstance(value, bool):
+        raise ValueError("expected a number")
+    return kind(value)
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    try:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+    except KeyError:
+        raise ValueError("expected true or false") from None
+
+
+def _validate(settings: Settings) -> None:
+    """Refuse combinations that are unsafe or cannot work."""
+    http = settings.http
+    if settings.auth.mode == "oidc":
+        raise ConfigurationError('auth.mode = "oidc" is not implemented yet; use "token".')
+    if settings.auth.mode == "none" and not http.bind.is_loopback:
+        raise ConfigurationError('auth.mode = "none" is only allowed when http.bind is loopback; use "token".')
+    if bool(http.tls_cert) != bool(http.tls_key):
+        raise ConfigurationError("http.tls_cert and http.tls_key must be set together.")
+    beyond = not http.bind.is_loopback
+    declared_proxy = set(http.trusted_proxies) - {"127.0.0.1", "::1"}
+    if beyond and http.tls_cert is None and not declared_proxy:
+        raise ConfigurationError(
+            f"http.bind = {http.bind} reaches beyond this machine: set http.tls_cert and http.tls_key, "
+            "or name the proxy that ends TLS in http.trusted_proxies."
+        )
+    if http.workers < 1:
+        raise ConfigurationError("http.workers must be at least 1.")
+    if not 1 <= len(settings.dicom.ae_title.strip()) <= 16:
+        raise ConfigurationError("dicom.ae_title must have 1 to 16 characters.")
+    if settings.storage.backend == "s3" and not settings.storage.s3.bucket:
+        raise ConfigurationError('storage.s3.bucket is needed with storage.backend = "s3".')
+    if settings.ray.address and settings.storage.backend == "filesystem" and not settings.storage.shared:
+        raise ConfigurationError(
+            "ray.address names a cluster, which must reach the pixels: use S3, or set storage.shared = true "
+            "if storage.dir is mounted at the same path on every node."
+        )

@@ -1,0 +1,118 @@
+"""The object store: immutable byte strings under keys. Backends: filesystem.py, s3.py; contract: testing.py."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+#: Bytes that a stream hands out at a time.
+CHUNK_BYTES = 256 << 10
+
+
+def new_key(suffix: str = "dcm") -> str:
+    """A key nobody has used: `YYYYMMDD/HHMM/<128 random bits>.<suffix>`.
+
+    The time groups what is written together, so that one directory sync covers a batch, and lets the sweeper list
+    old keys only. Keys never hold a UID or anything else from the object.
+    """
+    return f"{datetime.now(UTC):%Y%m%d/%H%M}/{secrets.token_hex(16)}.{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """A listed object: its key, bytes and when it was completed (UTC)."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class ObjectWriter(ABC):
+    """Writes one object. Until `commit` returns nothing is promised; after it the object survives a crash."""
+
+    @abstractmethod
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append; memory used stays bounded whatever the size of the object. Raises OutOfSpace, StoreUnavailable."""
+
+    @abstractmethod
+    async def commit(self) -> int:
+        """Make the object durable and readable; return its size in bytes. Raises OutOfSpace, StoreUnavailable."""
+
+    @abstractmethod
+    async def abort(self) -> None:
+        """Drop what was written. Idempotent, never raises, and harmless after `commit`."""
+
+
+class ObjectReader(ABC):
+    """One object's bytes; satisfies `dicomweb.ports.StoredObject`."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Length in bytes."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path | None:
+        """The local file, or None."""
+
+    @abstractmethod
+    async def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """Read a range; short at the end of the object. Raises ObjectNotFound, StoreUnavailable."""
+
+    @abstractmethod
+    def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Iterate over a range in chunks of at most CHUNK_BYTES. Raises like `read`, at the first step."""
+
+
+class ObjectStore(ABC):
+    """Where objects live. Every method may be called by many tasks at once; all state belongs to one event loop."""
+
+    #: Whether the objects are files that a sibling process on this machine can map or send.
+    supports_paths: bool = False
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Connect and check that the store can be written. Raises ConfigurationError or StoreUnavailable."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release all resources. Idempotent."""
+
+    @abstractmethod
+    async def create(self, key: str) -> ObjectWriter:
+        """Begin to write a new object. Keys are used once: an existing key raises Conflict, at the latest at commit."""
+
+    @abstractmethod
+    def open(self, key: str, size: int) -> ObjectReader:
+        """Read an object whose size the catalogue knows; does no I/O itself."""
+
+    @abstractmethod
+    async def delete(self, key: str) -> None:
+        """Remove an object; to remove one that is not there is no error."""
+
+    @abstractmethod
+    async def info(self, key: str) -> ObjectInfo:
+        """Size and time of an object. Raises ObjectNotFound."""
+
+    @abstractmethod
+    def list(self, *, older_than: timedelta = timedelta(0)) -> AsyncIterator[ObjectInfo]:
+        """All objects completed at least `older_than` ago, in any order."""
+
+    @abstractmethod
+    def uri(self, key: str) -> str:
+        """`file:///…` or `s3://bucket/key`: how a plugin worker, which has its own credentials, finds the object."""
+
+    async def put(self, key: str, data: bytes) -> int:
+        """Write a whole object."""
+        writer = await self.create(key)
+        try:
+            await writer.write(data)
+            return await writer.commit()
+        except BaseException:
+            await writer.abort()
+            raise
