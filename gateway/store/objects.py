@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 #: Bytes that a stream hands out at a time.
 CHUNK_BYTES = 256 << 10
+_KEY = re.compile(r"[0-9]{8}/[0-9]{4}/[0-9a-f]{32}\.[a-z0-9]{1,8}(?:\.[a-z0-9]{1,8})?", re.ASCII)
 
 
 def new_key(suffix: str = "dcm") -> str:
@@ -20,6 +22,18 @@ def new_key(suffix: str = "dcm") -> str:
     old keys only. Keys never hold a UID or anything else from the object.
     """
     return f"{datetime.now(UTC):%Y%m%d/%H%M}/{secrets.token_hex(16)}.{suffix}"
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` has the form that `new_key` makes, and so cannot leave the store's root."""
+    return _KEY.fullmatch(text) is not None
+
+
+def checked_key(key: str) -> str:
+    """Return `key` if it is one, else raise ValueError: keys come from `new_key`, never from a request."""
+    if not is_key(key):
+        raise ValueError("not a key of this object store")
+    return key
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,385 @@
+"""Objects as files below one folder, durable when `commit` returns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from dicomweb.errors import Conflict, IsthmusError, OutOfSpace
+from gateway.errors import ConfigurationError, ObjectNotFound, StoreUnavailable
+from gateway.store.objects import (
+    CHUNK_BYTES,
+    ObjectInfo,
+    ObjectReader,
+    ObjectStore,
+    ObjectWriter,
+    checked_key,
+    is_key,
+)
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+#: What a writer holds before a thread writes it: most CT and MR images fit, and go from open to sync in one hop.
+_BUFFER_BYTES = 1 << 20
+#: Buffers in one writev; the system allows 1024 (IOV_MAX).
+_MAX_BUFFERS = 512
+#: Minute folders remembered as durable; a new one is used each minute.
+_MAX_KNOWN = 64
+
+
+class FileSystemStore(ObjectStore):
+    """Objects below `root`, a file each, named by their keys."""
+
+    supports_paths = True
+
+    def __init__(self, root: Path, workers: Executor) -> None:
+        """Keep objects below `root`; blocking calls run in `workers`, which the caller shuts down after `close`."""
+        self._root = root.absolute()
+        self._threads = _Threads(workers)
+        self._directories = _DirectorySync(self._threads)
+
+    async def start(self) -> None:
+        """Make the folder if it is missing, and check that a file in it can be written and synced."""
+        try:
+            await self._threads.run(_probe, self._root)
+        except IsthmusError as exc:
+            reason = getattr(exc.__cause__, "strerror", None) or exc.message
+            raise ConfigurationError(f"The object folder {self._root} cannot be used: {reason}.") from exc
+
+    async def close(self) -> None:
+        """Wait for the directory syncs under way."""
+        await self._directories.settle()
+
+    async def create(self, key: str) -> ObjectWriter:
+        """Begin to write; the file itself is made when the first buffer is full, or at commit."""
+        return _FileWriter(self._root / checked_key(key), self._threads, self._directories)
+
+    def open(self, key: str, size: int) -> ObjectReader:
+        """Read the file of `key`."""
+        return _FileReader(self._root / checked_key(key), size, self._threads)
+
+    async def delete(self, key: str) -> None:
+        """Unlink the file. Not synced: a file that a crash brings back has no row, and the sweeper takes it."""
+        await self._threads.run(_unlink, self._root / checked_key(key))
+
+    async def info(self, key: str) -> ObjectInfo:
+        """Size and modification time of the file."""
+        return await self._threads.run(_info, self._root / checked_key(key), key)
+
+    async def list(self, *, older_than: timedelta = timedelta(0)) -> AsyncIterator[ObjectInfo]:
+        """Walk the folders, one minute at a time, passing over those whose name is newer than the cutoff."""
+        cutoff = datetime.now(UTC) - older_than
+        for folder in await self._threads.run(_minutes, self._root, f"{cutoff:%Y%m%d/%H%M}"):
+            for info in await self._threads.run(_objects, folder):
+                if info.modified <= cutoff:
+                    yield info
+
+    def uri(self, key: str) -> str:
+        """The file's URI."""
+        return (self._root / checked_key(key)).as_uri()
+
+
+class _Threads:
+    """Runs blocking calls in the pool; their OSError becomes an error of the store."""
+
+    def __init__(self, workers: Executor) -> None:
+        self._workers = workers
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, function, *args)
+        except OSError as exc:
+            raise _store_error(exc) from exc
+
+
+def _store_error(exc: OSError) -> IsthmusError:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfSpace()
+    if isinstance(exc, FileExistsError):
+        return Conflict("An object with this key exists.")
+    if isinstance(exc, FileNotFoundError):
+        return ObjectNotFound()
+    return StoreUnavailable(f"The object store failed: {exc.strerror}.")
+
+
+class _File:
+    """A file descriptor used by one thread at a time: `close` waits for a call whose task was cancelled."""
+
+    def __init__(self, path: Path, opener: Callable[[Path], int]) -> None:
+        self._path = path
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._opened = False
+        self._closed = False
+
+    def read(self, offset: int, length: int) -> bytes:
+        with self._lock:
+            return _read_all(self._open(), offset, length)
+
+    def write(self, buffers: list[bytes | bytearray | memoryview], *, finish: bool = False) -> None:
+        with self._lock:
+            descriptor = self._open()
+            _write_all(descriptor, buffers)
+            if finish:
+                os.fdatasync(descriptor)
+                self._close()
+
+    def finish(self, buffers: list[bytes | bytearray | memoryview]) -> None:
+        self.write(buffers, finish=True)
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def discard(self) -> None:
+        """Close and unlink, if it was this object that made the file."""
+        with self._lock:
+            self._close()
+            if self._opened:
+                _unlink(self._path)
+
+    def _open(self) -> int:
+        if self._closed:
+            raise ValueError("the file is closed")
+        if self._descriptor is None:
+            self._descriptor = self._opener(self._path)
+            self._opened = True
+        return self._descriptor
+
+    def _close(self) -> None:
+        self._closed = True
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class _FileReader(ObjectReader):
+    def __init__(self, path: Path, size: int, threads: _Threads) -> None:
+        self._path = path
+        self._size = size
+        self._threads = threads
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    async def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        return await self._threads.run(_read_file, self._path, offset, self._end(offset, length) - offset)
+
+    async def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        end = self._end(offset, length)
+        file = _File(self._path, _open_old)
+        try:
+            while True:
+                chunk = await self._threads.run(file.read, offset, min(CHUNK_BYTES, end - offset))
+                if not chunk:
+                    return
+                yield chunk
+                offset += len(chunk)
+        finally:
+            await asyncio.shield(self._threads.run(file.close))
+
+    def _end(self, offset: int, length: int | None) -> int:
+        return max(offset, self._size if length is None else min(self._size, offset + length))
+
+
+class _FileWriter(ObjectWriter):
+    def __init__(self, path: Path, threads: _Threads, directories: _DirectorySync) -> None:
+        self._path = path
+        self._file = _File(path, _open_new)
+        self._threads = threads
+        self._directories = directories
+        self._buffers: list[bytes | bytearray | memoryview] = []
+        self._buffered = 0
+        self._size = 0
+        self._done = False
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._size += len(data)
+        self._buffered += len(data)
+        full = self._buffered >= _BUFFER_BYTES or len(self._buffers) + 1 >= _MAX_BUFFERS
+        # What stays in the buffer is copied unless it is immutable: the caller may reuse it. A full one is written now.
+        self._buffers.append(data if full else bytes(data))
+        if full:
+            await self._threads.run(self._file.write, self._take())
+
+    async def commit(self) -> int:
+        await self._threads.run(self._file.finish, self._take())
+        await self._directories.sync(self._path.parent)
+        self._done = True
+        return self._size
+
+    async def abort(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        self._take()
+        try:
+            await asyncio.shield(self._threads.run(self._file.discard))
+        except IsthmusError as exc:
+            logger.warning("an aborted object was left for the sweeper: %s", exc.message)
+
+    def _take(self) -> list[bytes | bytearray | memoryview]:
+        buffers, self._buffers, self._buffered = self._buffers, [], 0
+        return buffers
+
+
+class _DirectorySync:
+    """Makes new directory entries durable: one fsync serves every commit that asked before it began."""
+
+    def __init__(self, threads: _Threads) -> None:
+        self._threads = threads
+        self._running: dict[Path, asyncio.Task[None]] = {}
+        self._waiting: dict[Path, asyncio.Task[None]] = {}
+        self._known: set[Path] = set()
+
+    async def sync(self, minute: Path) -> None:
+        """Make the entries of a minute folder durable and, the first time, those that lead to it."""
+        await self._join(minute)
+        if minute not in self._known:  # asked of each process: a sibling may have made the folder and not synced it yet
+            await asyncio.gather(self._join(minute.parent), self._join(minute.parent.parent))
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known.add(minute)
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way."""
+        while tasks := {*self._running.values(), *self._waiting.values()}:
+            await asyncio.wait(tasks)
+
+    async def _join(self, directory: Path) -> None:
+        task = self._waiting.get(directory)
+        if task is None:
+            task = asyncio.create_task(self._run(directory, self._running.get(directory)))
+            self._waiting[directory] = task
+        await asyncio.shield(task)
+
+    async def _run(self, directory: Path, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        task = self._running[directory] = self._waiting.pop(directory)
+        try:
+            await self._threads.run(_fsync_directory, directory)
+        finally:
+            if self._running.get(directory) is task:
+                del self._running[directory]
+
+
+def _open_old(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _open_new(path: Path) -> int:
+    """Create a file that must not exist, and the folders of its day and minute but never the root above them."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        pass
+    try:
+        path.parent.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError as exc:
+        raise StoreUnavailable("The object folder is gone; check that its disk is mounted.") from exc
+    return os.open(path, flags, 0o600)
+
+
+def _write_all(descriptor: int, buffers: list[bytes | bytearray | memoryview]) -> None:
+    while buffers:
+        written = os.writev(descriptor, buffers)
+        done = 0
+        while done < len(buffers) and written >= len(buffers[done]):
+            written -= len(buffers[done])
+            done += 1
+        buffers = buffers[done:]
+        if buffers:
+            buffers[0] = memoryview(buffers[0])[written:]
+
+
+def _read_all(descriptor: int, offset: int, length: int) -> bytes:
+    """Read up to the end of the file; one pread returns at most 2 GiB."""
+    data = os.pread(descriptor, length, offset)
+    if len(data) in (0, length):
+        return data
+    parts = [data]
+    while data:
+        offset += len(data)
+        length -= len(data)
+        data = os.pread(descriptor, length, offset)
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _read_file(path: Path, offset: int, length: int) -> bytes:
+    descriptor = _open_old(path)
+    try:
+        return _read_all(descriptor, offset, length)
+    finally:
+        os.close(descriptor)
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _fsync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _probe(root: Path) -> None:
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = root / f".probe-{secrets.token_hex(8)}"
+    try:
+        with path.open("xb") as file:
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+    _fsync_directory(root)
+
+
+def _info(path: str | Path, key: str) -> ObjectInfo:
+    status = os.stat(path)  # noqa: PTH116 - also given a scanned entry's path
+    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _minutes(root: Path, last: str) -> list[Path]:
+    """The minute folders up to `last` (YYYYMMDD/HHMM): an object is completed after its key was made."""
+    days = [day for day in root.iterdir() if day.is_dir() and day.name <= last[:8]]
+    minutes = [minute for day in days for minute in day.iterdir() if minute.is_dir()]
+    return [minute for minute in minutes if f"{minute.parent.name}/{minute.name}" <= last]
+
+
+def _objects(folder: Path) -> list[ObjectInfo]:
+    """The objects of a minute folder, but for those deleted meanwhile."""
+    found: list[ObjectInfo] = []
+    strangers = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            key = f"{folder.parent.name}/{folder.name}/{entry.name}"
+            if not is_key(key):
+                strangers += 1
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                found.append(_info(entry.path, key))
+    if strangers:
+        logger.warning("%d files in %s are not objects of this store", strangers, folder)
+    return found
