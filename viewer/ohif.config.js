@@ -1,0 +1,43 @@
+// OHIF's configuration, served as /ohif/app-config.js. No option here works around the server.
+const dicomweb = `${window.location.origin}/dicomweb`;
+
+window.config = {
+  name: "isthmus",
+  routerBasename: "/ohif",
+  extensions: [],
+  modes: [],
+  customizationService: {},
+  showStudyList: true,
+  showErrorDetails: "production",
+  strictZSpacingForVolumeViewport: true,
+  maxNumberOfWebWorkers: 3,
+  maxNumRequests: { interaction: 100, thumbnail: 5, prefetch: 25 },
+  defaultDataSourceName: "isthmus",
+  dataSources: [
+    {
+      namespace: "@ohif/extension-default.dataSourcesModule.dicomweb",
+      sourceName: "isthmus",
+      configuration: {
+        friendlyName: "Isthmus",
+        name: "isthmus",
+        qidoRoot: dicomweb,
+        wadoRoot: dicomweb,
+        stowRoot: dicomweb,
+        qidoSupportsIncludeField: true,
+        supportsWildcard: true,
+        supportsFuzzyMatching: false,
+        enableStudyLazyLoad: true,
+        imageRendering: "wadors",
+        thumbnailRendering: "thumbnail",
+        thumbnailRequestStrategy: "fetch",
+        singlepart: "bulkdata,video",
+        bulkDataURI: { enabled: true },
+        dicomUploadEnabled: true,
+      },
+    },
+  ],
+  // A session that ended: our own page explains how to sign in.
+  httpErrorHandler: (error) => {
+    if (error.status === 401) window.location.assign("/");
+  },
+};
