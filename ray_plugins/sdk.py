@@ -1,0 +1,474 @@
+"""What a plugin's author imports: one typed function under a decorator, declared results, nothing of the platform.
+
+The signature is the contract: its type hints become the JSON Schema of the form, of the REST API and of the
+validation. The function receives the series as a :class:`Volume`, returns a :class:`Result` that says what was found,
+and the platform writes the DICOM objects and the meshes. docs/plugins.md shows a whole plugin.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, Self, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+JSON_TYPES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+MAX_TEXT = 1024
+
+
+class PluginError(Exception):
+    """A run cannot succeed; the message is one sentence for its user and holds no patient data."""
+
+
+class ParameterError(PluginError):
+    """Parameters do not fit the schema; `faults` has one sentence for each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(" ".join(faults))
+        self.faults = tuple(faults)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.faults,)
+
+
+class Cancelled(BaseException):
+    """The run was cancelled. No `Exception`, so that a plugin's `except Exception` lets it pass."""
+
+
+# --- what a plugin declares ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """How a parameter looks in a form and what it may be: `Annotated[int, Param(180, ge=0, le=3000, unit="HU")]`.
+
+    Attributes
+    ----------
+    default : used when the caller gives none; a parameter without one is required.
+    ge, le : inclusive limits of a number.
+    unit : UCUM unit shown beside the value.
+    widget : a hint for the form, such as "slider".
+    help : one sentence; title : the label, by default made from the parameter's name.
+    """
+
+    default: Any = inspect.Parameter.empty
+    ge: float | None = None
+    le: float | None = None
+    unit: str = ""
+    widget: str = ""
+    help: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """Which series a plugin can work on. `instances` is the least number; `exclude` names refused ImageType values."""
+
+    modality: str
+    instances: int = 1
+    exclude: tuple[str, ...] = ("LOCALIZER",)
+
+    def refusal(self, series: Mapping[str, Any]) -> str | None:
+        """Why this series is not accepted, in one sentence; None if it is."""
+        if series.get("Modality") != self.modality:
+            return f"It needs a {self.modality} series; this one is {series.get('Modality') or 'of unknown modality'}."
+        if int(series.get("instances") or 0) < self.instances:
+            return f"It needs at least {self.instances} instances; this series has {series.get('instances') or 0}."
+        refused = set(self.exclude) & set(series.get("ImageType") or ())
+        return f"It does not take {' or '.join(sorted(refused))} images." if refused else None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one run takes. `gpus` is used only where the cluster has GPUs: the same code runs on NumPy elsewhere."""
+
+    cpus: float = 1
+    memory_mb: int = 1024
+    gpus: float = 0
+    gpu_memory_mb: int = 0
+
+
+# --- what a plugin is given ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A series as one regular grid.
+
+    Attributes
+    ----------
+    array : (slices, rows, columns), int16 or float32, rescaled values (HU for CT). Slices ascend along the normal
+        of the image plane (cross product of row and column direction).
+    affine : (4, 4) float64: index (slice, row, column, 1) of a voxel's centre -> millimetres in the patient's LPS
+        coordinates (PS3.3 C.7.6.2.1.1).
+    headers : the source data sets without pixels, one a slice (a multi-frame instance once), for references only.
+    """
+
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+    headers: tuple[Any, ...] = ()
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxels along slices, rows and columns."""
+        slices, rows, columns = (float(step) for step in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return slices, rows, columns
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel."""
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: a fraction from 0 to 1, and what it does now."""
+
+    fraction: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One line of a run's log."""
+
+    text: str
+
+
+Event = Progress | Log
+
+
+def _ignore(event: Event) -> None:
+    """Take an event that nobody waits for."""
+
+
+def _never() -> bool:
+    return False
+
+
+class Context:
+    """The run, as its plugin sees it. Without arguments it reports to nobody, which is what a unit test wants."""
+
+    def __init__(self, report: Callable[[Event], None] = _ignore, cancelled: Callable[[], bool] = _never) -> None:
+        self.report = report
+        self.is_cancelled = cancelled
+
+    def part(self, low: float, high: float) -> Context:
+        """Make a context whose progress from 0 to 1 fills this one's from `low` to `high`."""
+
+        def report(event: Event) -> None:
+            if isinstance(event, Progress):
+                event = Progress(low + event.fraction * (high - low), event.text)
+            self.report(event)
+
+        return Context(report, self.is_cancelled)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say how far the run is (0 to 1) and end it here if it was cancelled."""
+        self.check_cancelled()
+        self.report(Progress(min(max(float(fraction), 0.0), 1.0), text))
+
+    def log(self, message: str, *args: object) -> None:
+        """Add a line to the run's log, %-formatted. No patient attributes."""
+        self.report(Log(message % args if args else message))
+
+    def check_cancelled(self) -> None:
+        """End the run here if it was cancelled; call it between expensive steps."""
+        if self.is_cancelled():
+            raise Cancelled
+
+
+# --- what a plugin gives back --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept: value, coding scheme designator (SCT, DCM, UCUM, 99…) and meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+TISSUE = Code("85756007", "SCT", "Tissue")
+ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """One segment: a mask of the volume's shape, what it is in codes (PS3.16 CID 7150, 7151), and its sRGB colour."""
+
+    name: str
+    mask: NDArray[np.bool_]
+    code: Code = TISSUE
+    category: Code = ANATOMICAL_STRUCTURE
+    color: tuple[int, int, int] = (220, 200, 150)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number with its UCUM unit, of a segment or (segment "") of the whole series."""
+
+    name: str
+    value: float
+    unit: str
+    segment: str = ""
+    code: Code | None = None
+    derivation: Code | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surface:
+    """A mesh to be made of a mask.
+
+    `field`, if given, is a float array of the mask's shape, positive inside: its zero places the surface between
+    voxels more finely than the mask can. `smooth` counts Taubin iterations; `triangles` is the most to keep.
+    """
+
+    title: str
+    mask: NDArray[np.bool_]
+    field: NDArray[np.float32] | None = None
+    triangles: int = 200_000
+    smooth: int = 10
+    color: tuple[int, int, int] = (220, 200, 150)
+
+
+@dataclass(slots=True)
+class Result:
+    """What a plugin found. Methods chain: `Result().segmentation([…]).measure(…).mesh(…)`."""
+
+    title: str = ""
+    segments: list[Segment] = field(default_factory=list)
+    encoding: Literal["LABELMAP", "BINARY"] = "LABELMAP"
+    measurements: list[Measurement] = field(default_factory=list)
+    surfaces: list[Surface] = field(default_factory=list)
+
+    def segmentation(
+        self, segments: Sequence[Segment], encoding: Literal["LABELMAP", "BINARY"] = "LABELMAP"
+    ) -> Self:
+        """Give segments, filed as one DICOM SEG. LABELMAP is smaller and faster but cannot hold overlaps."""
+        self.segments.extend(segments)
+        self.encoding = encoding
+        return self
+
+    def measure(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        *,
+        segment: str = "",
+        code: Code | None = None,
+        derivation: Code | None = None,
+    ) -> Self:
+        """Give a measurement with its UCUM unit ("mL", "[hnsf'U]", "1"), filed in a DICOM SR (TID 1500)."""
+        self.measurements.append(Measurement(name, float(value), unit, segment, code, derivation))
+        return self
+
+    def mesh(
+        self,
+        title: str,
+        mask: NDArray[np.bool_],
+        *,
+        field: NDArray[np.float32] | None = None,
+        triangles: int = 200_000,
+        smooth: int = 10,
+        color: tuple[int, int, int] = (220, 200, 150),
+    ) -> Self:
+        """Give a mask whose surface is wanted in 3D; see :class:`Surface`."""
+        self.surfaces.append(Surface(title, mask, field, triangles, smooth, color))
+        return self
+
+
+# --- the decorator -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plugin: its function and everything that others may know without running it."""
+
+    function: Callable[..., Result]
+    name: str
+    title: str
+    version: str
+    description: str
+    category: str
+    requires: Accepts
+    resources: Resources
+    timeout_s: float
+    schema: Mapping[str, Any]
+    check: Callable[[Mapping[str, Any]], str | None] | None = None
+
+    @property
+    def accepts(self) -> dict[str, Any]:
+        """The series that it takes, as JSON."""
+        taken = self.requires
+        return {"Modality": taken.modality, "instances": taken.instances, "exclude": list(taken.exclude)}
+
+    def accepts_series(self, series: Mapping[str, Any]) -> str | None:
+        """None if it takes this series (Modality, instances, ImageType), else the reason in one sentence."""
+        return self.requires.refusal(series)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Everything about it, as JSON."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "version": self.version,
+            "description": self.description,
+            "category": self.category,
+            "accepts": self.accepts,
+            "parameters": dict(self.schema),
+        }
+
+    def validate(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete parameters with their defaults.
+
+        Raises
+        ------
+        ParameterError : with one sentence for each fault; unknown parameters are faults.
+        """
+        properties = self.schema["properties"]
+        faults = _faults(self.schema, parameters)
+        if faults:
+            raise ParameterError(faults)
+        defaults = {name: item["default"] for name, item in properties.items() if "default" in item}
+        given = {name: _plain(value, properties[name]) for name, value in parameters.items()}
+        complete = defaults | given
+        fault = self.check(complete) if self.check else None
+        if fault:
+            raise ParameterError([fault])
+        return complete
+
+    def __call__(self, volume: Volume, context: Context | None = None, /, **parameters: Any) -> Result:
+        """Run it here and now, as a test or a script does."""
+        return self.function(volume, context or Context(), **self.validate(parameters))
+
+
+def plugin(
+    *,
+    name: str,
+    title: str,
+    version: str,
+    accepts: Accepts,
+    category: str = "Segmentation",
+    resources: Resources = Resources(),
+    timeout_s: float = 600,
+    check: Callable[[Mapping[str, Any]], str | None] | None = None,
+) -> Callable[[Callable[..., Result]], Plugin]:
+    """Make a plugin of a function `(volume, context, parameters…) -> Result`.
+
+    Parameters
+    ----------
+    name : lower-case words joined by hyphens; it is the plugin's address in the REST API and its entry point.
+    accepts : the series that it takes.
+    timeout_s : a run that takes longer is ended.
+    check : judges parameters together, after the schema: one sentence that says the fault, or None.
+
+    Raises
+    ------
+    TypeError, ValueError : at import, if the declaration is not usable.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise ValueError(f"A plugin's name is lower-case words joined by hyphens; {name!r} is not.")
+
+    def declare(function: Callable[..., Result]) -> Plugin:
+        description = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        schema = _schema(function)
+        return Plugin(
+            function, name, title, version, description, category, accepts, resources, timeout_s, schema, check
+        )
+
+    return declare
+
+
+def _schema(function: Callable[..., Result]) -> dict[str, Any]:
+    """Make the JSON Schema of a function's parameters after the first two."""
+    signature = list(inspect.signature(function).parameters.values())
+    hints = get_type_hints(function, include_extras=True)
+    if len(signature) < 2:
+        raise TypeError(f"{function.__name__} must take the volume and the context as its first two parameters.")
+    properties = {item.name: _property(item, hints.get(item.name)) for item in signature[2:]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": properties,
+        "required": [key for key, value in properties.items() if "default" not in value],
+        "additionalProperties": False,
+    }
+
+
+def _property(parameter: inspect.Parameter, hint: Any) -> dict[str, Any]:
+    """Make the JSON Schema of one parameter from its type hint, its Param and its Python default."""
+    kind, param = hint, Param()
+    if get_origin(hint) is Annotated:
+        kind = get_args(hint)[0]
+        param = next((extra for extra in get_args(hint)[1:] if isinstance(extra, Param)), param)
+    if parameter.default is not inspect.Parameter.empty:
+        param = replace(param, default=parameter.default)
+    words = parameter.name.replace("_", " ")
+    made: dict[str, Any] = {**_type(parameter.name, kind), "title": param.title or words[:1].upper() + words[1:]}
+    optional = {
+        "description": param.help,
+        "minimum": param.ge,
+        "maximum": param.le,
+        "x-unit": param.unit,
+        "x-widget": param.widget,
+    }
+    made |= {key: value for key, value in optional.items() if value not in ("", None)}
+    if param.default is not inspect.Parameter.empty:
+        made["default"] = param.default
+    return made
+
+
+def _type(name: str, kind: Any) -> dict[str, Any]:
+    if get_origin(kind) is Literal:
+        choices = list(get_args(kind))
+        return {"type": JSON_TYPES[type(choices[0])], "enum": choices}
+    if kind not in JSON_TYPES:
+        raise TypeError(f"Parameter {name} must be int, float, bool, str or Literal[…], not {kind!r}.")
+    return {"type": JSON_TYPES[kind]} | ({"maxLength": MAX_TEXT} if kind is str else {})
+
+
+def _faults(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
+    """Find what is wrong with parameters, one sentence each."""
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+    properties = schema["properties"]
+    known = ", ".join(properties) or "no parameters"
+    faults = [f"There is no parameter {key}; there are: {known}." for key in parameters if key not in properties]
+    faults += [f"Parameter {key} is required." for key in schema["required"] if key not in parameters]
+    for key in parameters.keys() & properties.keys():
+        value = parameters[key]
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not finite or not Draft202012Validator(properties[key]).is_valid(value):
+            faults.append(f"{key} must be {_allowed(properties[key])}; it is {value!r:.80}.")
+    return sorted(faults)
+
+
+def _allowed(item: Mapping[str, Any]) -> str:
+    """Say what a parameter may be."""
+    if "enum" in item:
+        return "one of " + ", ".join(map(str, item["enum"]))
+    noun = {"boolean": "true or false", "integer": "a whole number", "number": "a number"}
+    words = noun.get(item["type"], f"text of at most {MAX_TEXT} characters")
+    if "minimum" in item and "maximum" in item:
+        words += f" from {item['minimum']} to {item['maximum']}"
+    elif "minimum" in item:
+        words += f" of at least {item['minimum']}"
+    elif "maximum" in item:
+        words += f" of at most {item['maximum']}"
+    return f"{words} {item['x-unit']}" if "x-unit" in item else words
+
+
+def _plain(value: Any, item: Mapping[str, Any]) -> Any:
+    """Give a JSON number the Python type that its hint promises: 180.0 is a valid integer, 2 a valid number."""
+    if item["type"] == "integer":
+        return int(cast(float, value))
+    return float(value) if item["type"] == "number" else value
