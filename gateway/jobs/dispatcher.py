@@ -1,0 +1,137 @@
+"""The dispatcher: takes queued runs, has them executed, files what they made. One leads at a time, on any machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from dicomweb.ports import Archive
+from gateway.config import Settings
+from gateway.errors import CatalogueUnavailable
+from gateway.jobs.deletions import Deletions
+from gateway.jobs.executor import Executor
+from gateway.jobs.filing import Filing
+from gateway.jobs.lease import Lease
+from gateway.jobs.meshes import MeshStore
+from gateway.jobs.queue import Database, LeaseLost, RunQueue
+from gateway.store.objects import ObjectStore
+from ray_plugins.registry import Registry
+from ray_plugins.runner import Runner
+from ray_plugins.task import RunFailed
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 2.0
+RESTART_S = 30.0
+
+
+async def run(
+    settings: Settings,
+    db: Database,
+    archive_for: Callable[[str], Archive],
+    objects: ObjectStore,
+    runner: Runner,
+    registry: Registry,
+) -> None:
+    """Dispatch until cancelled; then give back what runs, so that the next dispatcher can start it again.
+
+    Parameters
+    ----------
+    db : the catalogue's database.
+    archive_for : gives the archive as a source of that kind sees it; asked for "plugin".
+    objects : started; holds the inputs and takes the meshes.
+    runner : not started; it is started here, once this process leads.
+    """
+    queue, meshes, lease = RunQueue(db), MeshStore(db, objects), Lease(db)
+    archive = archive_for("plugin")
+    executor = Executor(queue, Filing(queue, archive, meshes), archive, objects, runner, registry)
+    deletions = Deletions(db, queue, meshes)
+    while True:
+        try:
+            await queue.create_indexes()
+            await meshes.create_indexes()
+            while not await lease.acquire():  # noqa: ASYNC110 - another machine gives it up, or is lost
+                await asyncio.sleep(lease.renew_every_s)
+            logger.info("this process dispatches the runs of plugins")
+            await Dispatcher(queue, lease, executor, deletions, max_runs=settings.ray.max_runs).lead(runner)
+        except CatalogueUnavailable:
+            logger.warning("the catalogue cannot be reached; no run is started until it can")
+            await asyncio.sleep(lease.renew_every_s)
+        finally:
+            with suppress(CatalogueUnavailable):
+                await lease.release()
+
+
+class Dispatcher:
+    """The one that leads: starts what is queued, ends what is to be cancelled, follows deletions."""
+
+    def __init__(
+        self, queue: RunQueue, lease: Lease, executor: Executor, deletions: Deletions, *, max_runs: int
+    ) -> None:
+        self._queue = queue
+        self._lease = lease
+        self._executor = executor
+        self._deletions = deletions
+        self._max_runs = max_runs
+        self._wake = asyncio.Event()
+
+    async def lead(self, runner: Runner) -> None:
+        """Dispatch until the lease is lost."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._hold_lease(), name="dispatcher-lease")
+                await self._recover()
+                await self._start(runner)
+                group.create_task(self._listen(), name="dispatcher-signals")
+                group.create_task(self._dispatch(group), name="dispatcher")
+        except* LeaseLost:
+            logger.warning("another dispatcher has taken over")
+        finally:
+            await runner.close()
+
+    async def _hold_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease.renew_every_s)
+            with suppress(CatalogueUnavailable):  # nobody else can take it then either
+                await self._lease.renew()
+
+    async def _recover(self) -> None:
+        """Queue again, or end, what a dispatcher left running that is gone."""
+        while orphan := await self._queue.adopt(self._lease.token):
+            logger.warning("run %s was left running by a dispatcher that is gone", orphan.id)
+            await self._executor.give_up(orphan, RunFailed("The machine that ran it was lost.", retryable=True))
+
+    async def _start(self, runner: Runner) -> None:
+        while True:
+            try:
+                return await runner.start()
+            except Exception:  # whatever a cluster's client raises; runs wait meanwhile
+                logger.exception("the cluster for plugins did not start; trying again in %.0f s", RESTART_S)
+                await asyncio.sleep(RESTART_S)
+
+    async def _listen(self) -> None:
+        """Wake the dispatcher when something changes; it looks by itself every `POLL_S` seconds too."""
+        while True:
+            with suppress(CatalogueUnavailable):
+                async for _ in self._queue.signals():
+                    self._wake.set()
+            await asyncio.sleep(POLL_S)
+
+    async def _dispatch(self, group: asyncio.TaskGroup) -> None:
+        running: set[asyncio.Task[None]] = set()
+        while True:
+            self._wake.clear()
+            with suppress(CatalogueUnavailable):
+                for run_id in await self._queue.cancel_requests(self._lease.token):
+                    self._executor.cancel(run_id)
+                await self._deletions.follow()
+                while len(running) < self._max_runs and (claimed := await self._queue.claim(self._lease.token)):
+                    task = group.create_task(self._executor.execute(claimed), name=f"run-{claimed.id}")
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                    task.add_done_callback(lambda _: self._wake.set())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()

@@ -1,0 +1,75 @@
+"""Results of a run on their way in: DICOM objects to the archive, meshes to the object store, or nothing at all."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterable
+
+from dicomweb.errors import Gone, NotFound
+from dicomweb.ports import Archive
+from gateway.jobs.meshes import MeshStore
+from gateway.jobs.model import Output, Run
+from gateway.jobs.queue import RunQueue
+from gateway.store.objects import CHUNK_BYTES
+from ray_plugins.task import DicomObject, RunFailed, TaskResult
+
+
+class Filing:
+    """Files what runs made. What it is about to file is noted in the run first, so that it can always be taken back."""
+
+    def __init__(self, queue: RunQueue, archive: Archive, meshes: MeshStore) -> None:
+        self._queue = queue
+        self._archive = archive
+        self._meshes = meshes
+
+    async def file(self, run: Run, result: TaskResult) -> list[Output]:
+        """File everything; a run that fails here must be given to `take_back`.
+
+        Raises
+        ------
+        RunFailed : the archive refuses an object.
+        LeaseLost : the run is another dispatcher's; nothing was filed.
+        """
+        objects = [(_dicom_output(item), item) for item in result.objects]
+        meshes = [(_mesh_output(run, files.name, files.triangles), files) for files in result.meshes]
+        outputs = [output for output, _ in objects] + [output for output, _ in meshes]
+        await self._queue.stage(run, outputs)
+        for output, files in meshes:
+            await self._meshes.add(output, run, files)
+        for _, item in objects:
+            await self._store(run, item)
+        return outputs
+
+    async def _store(self, run: Run, item: DicomObject) -> None:
+        outcome = await self._archive.store(_chunks(item.data), study_uid=run.study_uid)
+        if outcome.failure is not None:
+            raise RunFailed(f"The archive refused the {item.kind.upper()} object {item.title!r}: {outcome.reason}")
+
+    async def take_back(self, run: Run) -> None:
+        """Remove whatever was filed of a run that did not succeed."""
+        await self._remove(await self._queue.staged(run))
+
+    async def _remove(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            if output.mesh_id is not None:
+                await self._meshes.delete(output.mesh_id)
+                continue
+            try:
+                await self._archive.delete(output.resource)
+            except (NotFound, Gone):
+                continue  # it had not been stored yet
+
+
+def _dicom_output(item: DicomObject) -> Output:
+    return Output(item.kind, item.title, item.study_uid, item.series_uid, item.instance_uid)
+
+
+def _mesh_output(run: Run, title: str, triangles: int) -> Output:
+    mesh_id = secrets.token_hex(16)
+    return Output("mesh", title, run.study_uid, run.series_uids[0], mesh_id=mesh_id, triangles=triangles)
+
+
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(data)
+    for start in range(0, len(view), CHUNK_BYTES):
+        yield bytes(view[start : start + CHUNK_BYTES])

@@ -1,0 +1,43 @@
+"""A lease in MongoDB that makes one dispatcher of many: who stops renewing it, or is too slow, loses it."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.jobs.queue import Database, LeaseLost
+from gateway.store.driver import wrapped
+
+
+class Lease:
+    """The right to be the one dispatcher of a database; `token` names this holder. Times are the database's."""
+
+    def __init__(self, db: Database, *, lease_s: float = 10.0) -> None:
+        self._leases = db["leases"]
+        self._lease_ms = int(lease_s * 1000)
+        self.renew_every_s = lease_s / 4
+        self.token = secrets.token_hex(8)
+
+    @wrapped()
+    async def acquire(self) -> bool:
+        """Take the lease if it is free, expired or held already; say whether it is held now."""
+        free = {"token": "", "renewed": datetime(1970, 1, 1, tzinfo=UTC)}
+        await self._leases.update_one({"_id": "dispatcher"}, {"$setOnInsert": free}, upsert=True)
+        expired = {"$expr": {"$lt": ["$renewed", {"$subtract": ["$$NOW", self._lease_ms]}]}}
+        return await self._write({"$or": [{"token": {"$in": ["", self.token]}}, expired]}, self.token)
+
+    @wrapped()
+    async def renew(self) -> None:
+        """Hold it longer. Raises LeaseLost if another holder took it."""
+        if not await self._write({"token": self.token}, self.token):
+            raise LeaseLost("Another dispatcher has taken over.")
+
+    @wrapped()
+    async def release(self) -> None:
+        """Give it up, so that another may take it at once. Idempotent."""
+        await self._write({"token": self.token}, "")
+
+    async def _write(self, condition: dict[str, Any], token: str) -> bool:
+        change = {"$set": {"token": token}, "$currentDate": {"renewed": True}}
+        return bool((await self._leases.update_one({"_id": "dispatcher"} | condition, change)).matched_count)

@@ -1,0 +1,63 @@
+"""What a run says while it runs, on its way to the queue: gathered, and written twice a second at most."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable
+
+from dicomweb.errors import IsthmusError
+from gateway.jobs.model import Run
+from gateway.jobs.queue import LOG_LINES, RunQueue
+from ray_plugins.sdk import Event, Progress
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 0.5
+
+
+async def relay(events: AsyncIterable[Event], queue: RunQueue, run: Run) -> None:
+    """Pass events on until there are no more. Never fails: what a run did matters more than what it said."""
+    gathered = _Gathered(queue, run)
+    try:
+        async with asyncio.TaskGroup() as group:
+            ticker = group.create_task(gathered.write_regularly(), name=f"relay-{run.id}")
+            async for event in events:
+                gathered.take(event)
+            ticker.cancel()
+    finally:
+        await gathered.write()
+
+
+class _Gathered:
+    """Events that are not written yet: the last progress and the last lines."""
+
+    def __init__(self, queue: RunQueue, run: Run) -> None:
+        self._queue = queue
+        self._run = run
+        self._progress: Progress | None = None
+        self._lines: list[str] = []
+
+    def take(self, event: Event) -> None:
+        """Keep an event until it is written."""
+        if isinstance(event, Progress):
+            self._progress = event
+        else:
+            self._lines = [*self._lines[1 - LOG_LINES :], event.text]
+
+    async def write_regularly(self) -> None:
+        """Write whatever there is, at intervals."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what there is, if anything."""
+        progress, lines = self._progress, self._lines
+        self._progress, self._lines = None, []
+        if progress is None and not lines:
+            return
+        try:
+            await self._queue.report(self._run, progress=progress, lines=lines)
+        except IsthmusError as exc:
+            logger.warning("run %s: what it says could not be written: %s", self._run.id, exc)
