@@ -1,0 +1,106 @@
+"""The web application of one HTTP worker: routes, middleware, resources."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import prometheus_client
+from aiohttp import web
+from prometheus_client import multiprocess
+
+import viewer.static
+from dicomweb import routes as dicomweb_routes
+from dicomweb.ports import Limits, Services
+from gateway import __version__, api, middleware
+from gateway.archive import Source
+from gateway.auth import web as auth
+from gateway.auth.tokens import Tokens
+from gateway.config import Settings
+from gateway.wiring import DICOMWEB, Core, dicomweb_path, viewer_folders
+from ray_plugins.registry import Registry
+
+CORE = web.AppKey("core", Core)
+#: Requests still running after this are ended at shutdown.
+SHUTDOWN_TIMEOUT_S = 8.0
+
+
+async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> web.Application:
+    """Build the application around an open archive."""
+    settings = core.settings
+    tokens = Tokens(core.catalogue.db)
+    app = web.Application(
+        middlewares=[
+            middleware.observe,
+            middleware.answer_errors,
+            middleware.preflight,
+            auth.middleware(settings, tokens),
+        ]
+    )
+    app[CORE] = core
+    app.on_response_prepare.append(middleware.headers(settings.http.cors_origins))
+    app.router.add_get("/health/live", _live)
+    app.router.add_get("/health/ready", _ready)
+    app.router.add_get("/metrics", _metrics)
+    auth.add_routes(app, settings, tokens)
+    dicomweb_routes.add_routes(app, _dicomweb_services(core), prefix=DICOMWEB)
+    api.add_routes(app, _api_services(core, dicom_address, demo=demo))
+    viewer.static.add_routes(app, *viewer_folders())
+    return app
+
+
+def _dicomweb_services(core: Core) -> Services:
+    return Services(
+        archive=lambda request: core.archive.for_source(Source("stow", _user(request))),
+        run=core.workers.run,
+        public_base=lambda request: public_base(request, core.settings),
+        limits=Limits(max_part_bytes=core.settings.http.max_part_bytes),
+    )
+
+
+def _api_services(core: Core, dicom_address: str, *, demo: bool) -> api.ApiServices:
+    raise NotImplementedError
+
+
+def _user(request: web.Request) -> str:
+    principal = request.get(auth.PRINCIPAL)
+    return principal.user if principal is not None else ""
+
+
+def public_base(request: web.Request, settings: Settings) -> str:
+    """The absolute URL of the DICOMweb root as the caller reaches it.
+
+    `http.public_url` decides; else the request's own host, with the forwarding headers of trusted proxies only.
+    """
+    public = settings.http.public_url
+    if public:
+        parts = urlsplit(public)
+        return f"{parts.scheme}://{parts.netloc}{dicomweb_path(settings)}"
+    scheme, host = request.scheme, request.host
+    if request.remote in settings.http.trusted_proxies:
+        scheme = request.headers.get("X-Forwarded-Proto", scheme).split(",")[0].strip()
+        host = request.headers.get("X-Forwarded-Host", host).split(",")[0].strip()
+    return f"{scheme}://{host}{DICOMWEB}"
+
+
+async def _live(_: web.Request) -> web.Response:
+    """The process answers."""
+    return web.json_response({"status": "live"})
+
+
+async def _ready(request: web.Request) -> web.Response:
+    """The catalogue and the object store can be used; Ray is not waited for."""
+    core = request.app[CORE]
+    await core.catalogue.ping()
+    return web.json_response({"status": "ready", "version": __version__})
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    """Prometheus metrics of all workers."""
+    registry = prometheus_client.CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    body = prometheus_client.generate_latest(registry)
+    return web.Response(body=body, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+
+
+__all__ = ["CORE", "SHUTDOWN_TIMEOUT_S", "Registry", "create_app", "public_base", "timedelta"]

@@ -1,0 +1,181 @@
+"""The archive: the one way in and the one way out, for HTTP, DIMSE, imports and plugin results alike."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from dicomweb.ports import Metadata, SearchPage, StoredInstance, StoreOutcome
+from dicomweb.query import Query
+from dicomweb.resource import Resource
+from gateway.config import Settings
+from gateway.deid.engine import Deidentifier
+from gateway.errors import ObjectNotFound
+from gateway.ingest import Ingest, IngestLimits
+from gateway.store import derived, driver
+from gateway.store.catalogue import Catalogue
+from gateway.store.metadata import MetadataReader
+from gateway.store.objects import ObjectReader, ObjectStore
+from gateway.store.search import search
+from gateway.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+#: An object that no row refers to is removed only after this: its row may be about to be written.
+_SWEEP_AGE = timedelta(hours=1)
+#: What the gateway makes itself from what it holds enters as it is: it was de-identified on its way in.
+_OWN_PROFILE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an object comes from: `kind` is stow, dimse, import or plugin; `name` an AE title, a user or a plugin."""
+
+    kind: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that `Archive.verify` found wrong: `kind` is missing, altered or unreferenced."""
+
+    kind: str
+    key: str
+    resource: Resource | None = None
+
+
+class Archive:
+    """Everything that is stored. `for_source` gives it as `dicomweb.ports.Archive`, bound to where objects come from."""
+
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, objects: ObjectStore, workers: Workers, *, key: bytes, root: str
+    ) -> None:
+        self.catalogue = catalogue
+        self.objects = objects
+        self._settings = settings
+        self._workers = workers
+        self._metadata = MetadataReader(catalogue, objects, workers.run, root)
+        self._key = key
+        self._profiles: dict[str, Deidentifier] = {}
+        self._after_delete: list[Callable[[Resource], Awaitable[None]]] = []
+
+    def for_source(self, source: Source) -> BoundArchive:
+        """The archive as objects from `source` enter it."""
+        return BoundArchive(self, source)
+
+    def after_delete(self, hook: Callable[[Resource], Awaitable[None]]) -> None:
+        """Call `hook` after each deletion: what was made from the resource goes with it."""
+        self._after_delete.append(hook)
+
+    def profile_of(self, source: Source) -> str:
+        """The name of the profile that objects from `source` are de-identified under."""
+        if source.kind == "plugin":
+            return _OWN_PROFILE
+        ingest = self._settings.ingest
+        return ingest.sources.get(str(source), ingest.sources.get(source.name, ingest.profile))
+
+    async def ingest(self, part: AsyncIterator[bytes], source: Source, *, study_uid: str | None = None) -> StoreOutcome:
+        """Take in one Part 10 file; see `dicomweb.ports.Archive.store`."""
+        limits = IngestLimits(self._settings.http.max_part_bytes, self._settings.ingest.max_header_bytes)
+        digest_key = hmac.digest(self._key, b"sameness", hashlib.sha256)
+        profile = await self._profile(self.profile_of(source))
+        attempt = Ingest(self.catalogue, self.objects, self._workers, profile, digest_key, limits, str(source))
+        return await attempt.take(part, study_uid=study_uid)
+
+    async def search(self, query: Query) -> SearchPage:
+        """Answer a QIDO-RS query."""
+        return await search(self.catalogue.db, query)
+
+    async def instances(self, resource: Resource) -> Sequence[StoredInstance]:
+        """The instances of a resource."""
+        return await self.catalogue.instances(resource)
+
+    async def metadata(self, resource: Resource) -> Metadata:
+        """The DICOM JSON of a resource."""
+        return await self._metadata.read(resource)
+
+    def open(self, instance: StoredInstance) -> ObjectReader:
+        """The stored file of an instance."""
+        return self.objects.open(instance.key, instance.size)
+
+    async def delete(self, resource: Resource) -> int:
+        """Delete a resource: rows first, which makes it gone for every reader, then all that was kept for it."""
+        keys = await self.catalogue.delete(resource)
+        await self._metadata.forget(resource)
+        for hook in self._after_delete:
+            await hook(resource)
+        for key in keys:
+            await self.objects.delete(key)
+        return len(keys)
+
+    async def sweep(self) -> int:
+        """Remove old objects that nothing refers to: what crashes and lost races left. Return how many."""
+        removed = 0
+        old = [info.key async for info in self.objects.list(older_than=_SWEEP_AGE)]
+        for keys in batched_list(old, 1000):
+            for key in set(keys) - await self.catalogue.referenced(keys):
+                await self.objects.delete(key)
+                removed += 1
+        if removed:
+            logger.info("swept %d unreferenced objects", removed)
+        return removed
+
+    async def verify(self) -> AsyncIterator[Difference]:
+        """Compare every row with its object, byte for byte, and look for objects without a row."""
+        await derived.refresh(self.catalogue.db)
+        seen: set[str] = set()
+        async with driver.wrapped():
+            fields = dict.fromkeys(["study_uid", "series_uid", "key", "size", "sha256"], 1)
+            async for row in self.catalogue.db.instances.find({}, fields):
+                seen.add(row["key"])
+                problem = await self._problem(row)
+                if problem:
+                    yield Difference(problem, row["key"], Resource(row["study_uid"], row["series_uid"], row["_id"]))
+        others = [info.key async for info in self.objects.list(older_than=_SWEEP_AGE) if info.key not in seen]
+        for keys in batched_list(others, 1000):
+            for key in sorted(set(keys) - await self.catalogue.referenced(keys)):
+                yield Difference("unreferenced", key)
+
+    async def _problem(self, row: dict[str, Any]) -> str | None:
+        digest = hashlib.sha256()
+        try:
+            async for chunk in self.objects.open(row["key"], row["size"]).stream():
+                digest.update(chunk)
+        except ObjectNotFound:
+            return "missing"
+        return None if digest.digest() == row["sha256"] else "altered"
+
+    async def _profile(self, name: str) -> Deidentifier:
+        if name not in self._profiles:
+            self._profiles[name] = await self._workers.run(Deidentifier.load, name, self._key)
+        return self._profiles[name]
+
+
+class BoundArchive:
+    """An archive bound to the source of what is stored through it; implements `dicomweb.ports.Archive`."""
+
+    def __init__(self, archive: Archive, source: Source) -> None:
+        self._archive = archive
+        self._source = source
+        self.search = archive.search
+        self.instances = archive.instances
+        self.metadata = archive.metadata
+        self.open = archive.open
+        self.delete = archive.delete
+
+    async def store(self, part: AsyncIterator[bytes], *, study_uid: str | None = None) -> StoreOutcome:
+        """Take in one Part 10 file as it arrives."""
+        return await self._archive.ingest(part, self._source, study_uid=study_uid)
+
+
+def batched_list(items: Sequence[str], size: int) -> list[list[str]]:
+    """Consecutive pieces of at most `size` items."""
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]

@@ -1,0 +1,127 @@
+"""Signing in over HTTP: which requests need it, the login page's target, and protection against other sites."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from dicomweb.errors import Forbidden, Unauthenticated
+from gateway.auth.tokens import Principal, Tokens
+from gateway.config import Settings
+
+COOKIE = "isthmus_session"
+#: The caller of a request that needed one.
+PRINCIPAL = web.RequestKey("principal", Principal)
+_PROTECTED = ("/dicomweb", "/api/", "/sources/", "/wado", "/metrics")
+_PUBLIC_API = frozenset({"/api/openapi.json"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_ANYONE = Principal("local", "none")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def middleware(settings: Settings, tokens: Tokens) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """Let through what is public or signed in; raise Unauthenticated or Forbidden otherwise."""
+    allowed_hosts = _hosts(settings)
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if settings.auth.mode == "none":
+            if urlsplit(f"//{request.host}").hostname not in allowed_hosts and not _is_loopback(request.host):
+                raise Forbidden("Without authentication the gateway answers only to names of this machine.")
+            _check_origin(request)
+            request[PRINCIPAL] = _ANYONE
+        elif _needs_principal(request):
+            request[PRINCIPAL] = await _principal(request, tokens)
+        return await handler(request)
+
+    return authenticate
+
+
+def add_routes(app: web.Application, settings: Settings, tokens: Tokens) -> None:
+    """`GET /login?once=CODE` from the printed link, `POST /login` with a token, `POST /logout`."""
+    lifetime = timedelta(hours=settings.auth.session_hours)
+
+    async def follow_link(request: web.Request) -> web.StreamResponse:
+        secret = await tokens.redeem(request.query.get("once", ""), lifetime)
+        response = web.HTTPSeeOther("/" if secret else "/?signin=expired")
+        if secret:
+            _set_cookie(request, response, secret, lifetime)
+        return response
+
+    async def with_token(request: web.Request) -> web.StreamResponse:
+        _check_origin(request)
+        given = await request.post()
+        principal = await tokens.check(str(given.get("token", "")), "bearer")
+        if principal is None:
+            raise Unauthenticated("This token is not valid.")
+        response = web.HTTPSeeOther("/")
+        _set_cookie(request, response, await tokens.create("session", principal.user, lifetime), lifetime)
+        return response
+
+    async def log_out(request: web.Request) -> web.StreamResponse:
+        _check_origin(request)
+        await tokens.revoke(request.cookies.get(COOKIE, ""))
+        response = web.HTTPSeeOther("/")
+        response.del_cookie(COOKIE)
+        return response
+
+    app.router.add_get("/login", follow_link)
+    app.router.add_post("/login", with_token)
+    app.router.add_post("/logout", log_out)
+
+
+def _needs_principal(request: web.Request) -> bool:
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return False
+    return request.path.startswith(_PROTECTED) and request.path not in _PUBLIC_API
+
+
+async def _principal(request: web.Request, tokens: Tokens) -> Principal:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        principal = await tokens.check(secret.strip(), "bearer")
+    else:
+        _check_origin(request)
+        principal = await tokens.check(request.cookies.get(COOKIE, ""), "session")
+    if principal is None:
+        raise Unauthenticated
+    return principal
+
+
+def _check_origin(request: web.Request) -> None:
+    """A cookie travels with requests that other sites cause: those may not change anything."""
+    if request.method in _SAFE:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    foreign_origin = origin is not None and urlsplit(origin).netloc != request.host
+    if site in ("cross-site", "same-site") or (site is None and foreign_origin):
+        raise Forbidden("Requests from other sites are not accepted.")
+
+
+def _set_cookie(request: web.Request, response: web.StreamResponse, secret: str, lifetime: timedelta) -> None:
+    response.set_cookie(
+        COOKIE,
+        secret,
+        max_age=int(lifetime.total_seconds()),
+        httponly=True,
+        samesite="Lax",
+        secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
+        path="/",
+    )
+
+
+def _hosts(settings: Settings) -> frozenset[str]:
+    public = urlsplit(settings.http.public_url).hostname
+    return frozenset({"localhost", public} if public else {"localhost"})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(urlsplit(f"//{host}").hostname or "").is_loopback
+    except ValueError:
+        return False

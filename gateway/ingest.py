@@ -1,0 +1,182 @@
+"""One attempt to take in one instance: header -> profile -> object store -> catalogue row.
+
+Nothing is acknowledged before the bytes are synced and the row is committed. Whatever goes wrong before that leaves
+at most an object that no row refers to, which the attempt deletes itself or the sweeper finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import numpy as np
+
+from dicomweb.errors import Conflict, NotDicom, Refused, TooLarge, Unavailable
+from dicomweb.ports import StoreOutcome
+from dicomweb.resource import Level
+from gateway.part10 import ByteSource, Header, PixelLayout, read_header, read_rest, stream_pixels
+from gateway.store import rows
+from gateway.store.catalogue import Catalogue, InstanceRow
+from gateway.store.objects import ObjectStore, ObjectWriter, new_key
+from gateway.stored_form import Deidentify, StoredHeader, prepare, sent_names
+from gateway.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+
+
+@dataclass(frozen=True, slots=True)
+class IngestLimits:
+    """Bounds of one instance, in bytes."""
+
+    max_bytes: int
+    max_header_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """Takes in instances from one source under one profile. `digest_key` keys the sameness digest."""
+
+    catalogue: Catalogue
+    objects: ObjectStore
+    workers: Workers
+    profile: Deidentify
+    digest_key: bytes
+    limits: IngestLimits
+    source: str
+
+    async def take(self, part: AsyncIterator[bytes], *, study_uid: str | None = None) -> StoreOutcome:
+        """Store one Part 10 file as it arrives; a failure of the data is an outcome, one of the server is raised."""
+        source = ByteSource(part, max_bytes=self.limits.max_bytes)
+        header: Header | None = None
+        try:
+            header = await read_header(source, max_bytes=self.limits.max_header_bytes)
+            return await self._store(source, header, study_uid)
+        except (NotDicom, Refused, TooLarge, Conflict) as exc:
+            names = await self.workers.run(sent_names, header) if header else ("", "")
+            return StoreOutcome(*names, failure=exc.dimse_status, reason=exc.message, status=int(exc.status))
+
+    async def _store(self, source: ByteSource, header: Header, study_uid: str | None) -> StoreOutcome:
+        stored = await self.workers.run(prepare, header, self.profile)
+        if study_uid is not None and study_uid not in (stored.sent_study_uid, stored.resource.study_uid):
+            raise Conflict("The instance belongs to another study than the one in the request.")
+        key = new_key()
+        writer = await self.objects.create(key)
+        try:
+            row = await self._write(source, header, stored, writer, key)
+        except BaseException:
+            await writer.abort()
+            raise
+        return await self._commit(stored, row)
+
+    async def _write(
+        self, source: ByteSource, header: Header, stored: StoredHeader, writer: ObjectWriter, key: str
+    ) -> InstanceRow:
+        """Write header and pixels, and describe what was written."""
+        output = _Output(writer, self.digest_key)
+        await output.start(stored)
+        layout = PixelLayout()
+        digest = hashlib.blake2b(header.data, key=self.digest_key, digest_size=32)
+        source.digest = digest
+        if header.pixels is not None:
+            async with aclosing(stream_pixels(source, header.pixels, layout)) as pieces:
+                async for piece in _swapped(pieces, stored.swap):
+                    await output.write(piece)
+            if layout.size % 2:
+                await output.write(b"\0")
+        rest = await read_rest(source, max_bytes=self.limits.max_header_bytes)
+        if rest and self.profile.is_identity and header.encoding.explicit and header.encoding.little:
+            await output.write(rest)  # padding or signatures, kept only where the object is kept as it came
+        size = await writer.commit()
+        where = stored.resource
+        attributes = {level.name.lower(): rows.pick(stored.attributes, level) for level in Level}
+        return InstanceRow(
+            study_uid=where.study_uid,
+            series_uid=where.series_uid or "",
+            instance_uid=where.instance_uid or "",
+            sop_class_uid=stored.sop_class_uid,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
+            key=key,
+            size=size,
+            sha256=output.sha256.digest(),
+            digest=digest.digest(),
+            stored_digest=output.sameness(),
+            frames=stored.frame_table(header.pixels, layout),
+            pixel_offset=stored.pixel_offset,
+            keys=rows.search_keys(stored.attributes, Level.INSTANCE),
+            attributes=attributes,
+            json_gzip=stored.json_gzip,
+            source=self.source,
+        )
+
+    async def _commit(self, stored: StoredHeader, row: InstanceRow) -> StoreOutcome:
+        """Commit the row. When the catalogue fails its answer is unknown: the object stays for the sweeper to judge."""
+        added = await self.catalogue.add(row)
+        sent = (stored.sent_class_uid, stored.sent_instance_uid)
+        if added.status == "new":
+            await self._drop(added.superseded)
+            return StoreOutcome(*sent, stored=stored.resource)
+        await self._drop(row.key)
+        if added.status == "same":
+            return StoreOutcome(*sent, stored=stored.resource, duplicate=True)
+        return StoreOutcome(
+            *sent,
+            failure=Conflict.dimse_status,
+            reason="An instance with this SOP Instance UID and other content is stored already; the first is kept.",
+            status=int(Conflict.status),
+        )
+
+    async def _drop(self, key: str | None) -> None:
+        if key is None:
+            return
+        try:
+            await self.objects.delete(key)
+        except Unavailable:
+            logger.warning("an unreferenced object could not be deleted; the sweeper will")
+
+
+class _Output:
+    """Passes bytes to an object writer, hashing the file, and the data set in it for sameness."""
+
+    def __init__(self, writer: ObjectWriter, digest_key: bytes) -> None:
+        self.sha256 = hashlib.sha256()
+        self._writer = writer
+        self._sameness = hashlib.blake2b(key=digest_key, digest_size=32)
+
+    async def start(self, stored: StoredHeader) -> None:
+        """Write the head. The digest of a data set is of its elements before and the value of the pixel element."""
+        self.sha256.update(stored.head)
+        self._sameness.update(memoryview(stored.head)[_meta_end(stored.head) : stored.pixel_offset or None])
+        await self._writer.write(stored.head)
+
+    async def write(self, data: bytes) -> None:
+        self.sha256.update(data)
+        self._sameness.update(data)
+        await self._writer.write(data)
+
+    def sameness(self) -> bytes:
+        return self._sameness.digest()
+
+
+def _meta_end(head: bytes) -> int:
+    """Where the data set starts in a file of ours: group 0002 follows the preamble and begins with its own length."""
+    return 144 + int.from_bytes(head[140:144], "little")
+
+
+async def _swapped(pieces: AsyncIterator[bytes], width: int) -> AsyncIterator[bytes]:
+    """Reverse the bytes of each word of big endian pixel data."""
+    if width == 1:
+        async for piece in pieces:
+            yield piece
+        return
+    left = b""
+    async for piece in pieces:
+        data = left + piece
+        whole = len(data) // width * width
+        left = data[whole:]
+        yield np.frombuffer(data[:whole], f"u{width}").byteswap().tobytes()
+    if left:
+        yield left

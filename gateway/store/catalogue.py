@@ -1,0 +1,394 @@
+"""The catalogue, on MongoDB: one row an instance is the only truth; studies and series are derived from rows.
+
+Collections: `instances` (the rows), `series` and `studies` (derived, marked stale by every write), `changes` (the
+ordered change feed), `tombstones` (what was deleted), `counters`, `metadata` (ready DICOM JSON of a series).
+A write is one transaction: rows, change numbers and stale marks appear together or not at all, in commit order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import Binary
+from pymongo import ASCENDING, DESCENDING, DeleteMany, IndexModel, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from dicomweb.errors import Gone, NotFound
+from dicomweb.frames import FrameTable
+from dicomweb.ports import StoredInstance
+from dicomweb.resource import Level, Resource
+from gateway.store import driver
+
+#: Rows that one transaction deletes: it stays far below MongoDB's limits of time and size.
+_DELETE_BATCH = 500
+_MAX_FLUSH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """An instance as the catalogue keeps it.
+
+    `digest` is the sameness of what was received, `stored_digest` of what is kept, `sha256` of the whole stored file;
+    `keys` and `attributes` come from `rows.py`, `json_gzip` is the compressed DICOM JSON.
+    """
+
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    key: str
+    size: int
+    sha256: bytes
+    digest: bytes
+    stored_digest: bytes
+    frames: FrameTable
+    pixel_offset: int
+    keys: dict[str, list[str]]
+    attributes: dict[str, Any]
+    json_gzip: bytes
+    source: str
+
+    def document(self, seq: int, at: datetime) -> dict[str, Any]:
+        """The document of the row."""
+        fields = asdict(self)
+        fields["frames"] = Binary(self.frames.pack())
+        fields["_id"] = fields.pop("instance_uid")
+        return fields | {"seq": seq, "at": at}
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a row: new, the same as one that is there, or in conflict with it.
+
+    `superseded` is the object key of the instance that a replacing row took the place of.
+    """
+
+    status: str
+    superseded: str | None = None
+
+
+def stored_instance(document: dict[str, Any]) -> StoredInstance:
+    """Read a row as what retrieval needs."""
+    return StoredInstance(
+        study_uid=document["study_uid"],
+        series_uid=document["series_uid"],
+        instance_uid=document["_id"],
+        sop_class_uid=document["sop_class_uid"],
+        transfer_syntax_uid=document["transfer_syntax_uid"],
+        key=document["key"],
+        size=document["size"],
+        etag=document["sha256"].hex()[:32],
+        frames=FrameTable.unpack(document["frames"]),
+        pixel_offset=document["pixel_offset"],
+    )
+
+
+#: The part of a row that `stored_instance` reads.
+RETRIEVAL = dict.fromkeys(
+    "study_uid series_uid sop_class_uid transfer_syntax_uid key size sha256 frames pixel_offset".split(), 1
+)
+
+
+class Catalogue:
+    """Rows in, rows out. Belongs to the event loop that made it."""
+
+    def __init__(self, client: Any, database: str, *, replace: bool = False) -> None:
+        self.client = client
+        self.db = driver.database(client, database)
+        self._replace = replace
+        self._waiting: list[tuple[InstanceRow, asyncio.Future[Added]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Create the indexes; raise CatalogueUnavailable."""
+        async with driver.wrapped():
+            for name, indexes in _INDEXES.items():
+                await self.db[name].create_indexes(indexes)
+            await self.db.counters.update_one({"_id": "changes"}, {"$setOnInsert": {"value": 0}}, upsert=True)
+
+    async def ping(self) -> None:
+        """Raise CatalogueUnavailable if the catalogue does not answer."""
+        async with driver.wrapped():
+            await self.client.admin.command("ping")
+
+    async def close(self) -> None:
+        """Finish the writes in flight."""
+        if self._flusher is not None:
+            await self._flusher
+
+    async def add(self, row: InstanceRow) -> Added:
+        """Commit a row durably, together with whatever else is waiting: rows that arrive during a commit share the next."""
+        future: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
+        self._waiting.append((row, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush_all(), name="catalogue-flush")
+        return await asyncio.shield(future)
+
+    async def instances(self, resource: Resource) -> list[StoredInstance]:
+        """All instances of a resource by series and instance number; raise NotFound or Gone."""
+        async with driver.wrapped():
+            cursor = self.db.instances.find(selector(resource), RETRIEVAL | {"number": 1})
+            found = await cursor.sort([("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]).to_list(None)
+        if not found:
+            await self.raise_missing(resource)
+        return [stored_instance(document) for document in found]
+
+    async def raise_missing(self, resource: Resource) -> None:
+        """Raise Gone if the resource or one that held it was deleted, else NotFound."""
+        lineage = [Resource(resource.study_uid)]
+        if resource.series_uid:
+            lineage.append(Resource(resource.study_uid, resource.series_uid))
+        lineage.append(resource)
+        async with driver.wrapped():
+            if await self.db.tombstones.find_one({"_id": {"$in": [item.path for item in lineage]}}):
+                raise Gone(f"The {resource.level.name.lower()} was deleted.")
+        raise NotFound(f"There is no such {resource.level.name.lower()}.")
+
+    async def delete(self, resource: Resource) -> list[str]:
+        """Delete all rows of a resource, leaving a tombstone; return the object keys that are now unreferenced."""
+        keys: list[str] = []
+        while batch := await self._find(selector(resource), {"key": 1, "study_uid": 1, "series_uid": 1}, _DELETE_BATCH):
+            await self._delete_batch(resource, batch)
+            keys += [document["key"] for document in batch]
+        if not keys:
+            await self.raise_missing(resource)
+        return keys
+
+    async def referenced(self, keys: Sequence[str]) -> set[str]:
+        """Which of these object keys a row, a mesh or ready metadata refers to."""
+        found: set[str] = set()
+        async with driver.wrapped():
+            for name, field in (("instances", "key"), ("metadata", "key"), ("meshes", "objects")):
+                found.update(await self.db[name].distinct(field, {field: {"$in": list(keys)}}))
+        return found
+
+    async def series_summary(self, study_uid: str) -> list[dict[str, Any]]:
+        """For each series what decides whether a plugin accepts it: modality, class, number of instances and the like."""
+        grouped = await self._grouped(study_uid)
+        return [
+            {
+                "SeriesInstanceUID": group["_id"],
+                "Modality": _first(group["series"], "00080060"),
+                "SeriesDescription": _first(group["series"], "0008103E"),
+                "BodyPartExamined": _first(group["series"], "00180015"),
+                "ImageType": (group["instance"].get("00080008") or {}).get("Value", []),
+                "SOPClassUIDs": sorted(group["classes"]),
+                "SOPClassUID": sorted(group["classes"])[0],
+                "instances": group["count"],
+            }
+            for group in grouped
+        ]
+
+    async def _grouped(self, study_uid: str) -> list[dict[str, Any]]:
+        async with driver.wrapped():
+            return await driver.aggregate(
+                self.db.instances,
+                [
+                    {"$match": {"study_uid": study_uid}},
+                    {"$sort": {"series_uid": 1, "seq": 1}},
+                    {
+                        "$group": {
+                            "_id": "$series_uid",
+                            "series": {"$first": "$attributes.series"},
+                            "instance": {"$first": "$attributes.instance"},
+                            "classes": {"$addToSet": "$sop_class_uid"},
+                            "count": {"$sum": 1},
+                        }
+                    },
+                    {"$sort": {"_id": 1}},
+                ],
+            )
+
+    async def _find(self, condition: dict[str, Any], fields: dict[str, int], limit: int) -> list[dict[str, Any]]:
+        async with driver.wrapped():
+            found: list[dict[str, Any]] = await self.db.instances.find(condition, fields, limit=limit).to_list(None)
+            return found
+
+    async def _flush_all(self) -> None:
+        """Commit what is waiting, group by group, until nothing is."""
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[:_MAX_FLUSH], self._waiting[_MAX_FLUSH:]
+                await self._flush(group)
+        finally:
+            self._flusher = None
+
+    async def _flush(self, group: list[tuple[InstanceRow, asyncio.Future[Added]]]) -> None:
+        try:
+            outcomes = await self._commit([row for row, _ in group])
+        except Exception as exc:  # noqa: BLE001 - each waiter gets the failure, the flusher goes on
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(exc)
+        else:
+            for (_, future), outcome in zip(group, outcomes, strict=True):
+                if not future.done():
+                    future.set_result(outcome)
+
+    async def _commit(self, rows: list[InstanceRow]) -> list[Added]:
+        """Decide what is new and write it; decide again if another process wrote one of the rows meanwhile."""
+        async with driver.wrapped():
+            while True:
+                outcomes, new = await self._decide(rows)
+                if not new:
+                    return outcomes
+                try:
+                    await driver.transaction(self.client, lambda session, new=new: self._write(session, new))
+                except DuplicateKeyError:
+                    continue
+                except BulkWriteError as exc:
+                    if any(error.get("code") != 11000 for error in exc.details.get("writeErrors", [])):
+                        raise
+                    continue
+                return outcomes
+
+    async def _decide(self, rows: list[InstanceRow]) -> tuple[list[Added], list[InstanceRow]]:
+        """The outcome of each row, and the rows to write. The first of several with one UID wins."""
+        cursor = self.db.instances.find(
+            {"_id": {"$in": [row.instance_uid for row in rows]}}, {"digest": 1, "stored_digest": 1, "key": 1}
+        )
+        known: dict[str, dict[str, Any]] = {document["_id"]: document async for document in cursor}
+        outcomes, new = [], []
+        for row in rows:
+            present = known.get(row.instance_uid)
+            if present is not None and row.digest in (present["digest"], present["stored_digest"]):
+                outcomes.append(Added("same"))
+            elif present is not None and not self._replace:
+                outcomes.append(Added("conflict"))
+            else:
+                outcomes.append(Added("new", present["key"] if present else None))
+                new = [other for other in new if other.instance_uid != row.instance_uid] + [row]
+                known[row.instance_uid] = {
+                    "digest": row.digest, "stored_digest": row.stored_digest, "key": row.key,
+                }  # fmt: skip
+        return outcomes, new
+
+    async def _write(self, session: Any, rows: list[InstanceRow]) -> None:
+        last = await self._number(session, len(rows))
+        at = datetime.now(UTC)
+        documents = [row.document(seq, at) for seq, row in enumerate(rows, last - len(rows) + 1)]
+        for document in documents:
+            document["number"] = _instance_number(document["attributes"])
+        if self._replace:
+            await self.db.instances.delete_many({"_id": {"$in": [row.instance_uid for row in rows]}}, session=session)
+        await self.db.instances.insert_many(documents, session=session)
+        await self._record(session, documents, "stored", at)
+        paths = {path for row in rows for path in _lineage(row.study_uid, row.series_uid, row.instance_uid)}
+        await self.db.tombstones.delete_many({"_id": {"$in": sorted(paths)}}, session=session)
+
+    async def _delete_batch(self, resource: Resource, batch: list[dict[str, Any]]) -> None:
+        async def work(session: Any) -> None:
+            last = await self._number(session, len(batch))
+            at = datetime.now(UTC)
+            numbered = [document | {"seq": last - len(batch) + 1 + index} for index, document in enumerate(batch)]
+            await self.db.instances.bulk_write(
+                [DeleteMany({"_id": {"$in": [document["_id"] for document in batch]}})], session=session
+            )
+            await self._record(session, numbered, "deleted", at)
+            await self.db.tombstones.update_one(
+                {"_id": resource.path}, {"$set": {"at": at, "level": resource.level.name}}, upsert=True, session=session
+            )
+
+        async with driver.wrapped():
+            await driver.transaction(self.client, work)
+
+    async def _number(self, session: Any, count: int) -> int:
+        """Take `count` change numbers. The counter makes writers of all processes commit one after the other."""
+        counter = await self.db.counters.find_one_and_update(
+            {"_id": "changes"}, {"$inc": {"value": count}}, upsert=True, return_document=True, session=session
+        )
+        return int(counter["value"])
+
+    async def _record(self, session: Any, documents: list[dict[str, Any]], action: str, at: datetime) -> None:
+        """Append to the change feed and mark as stale what is derived from the changed rows."""
+        await self.db.changes.insert_many(
+            [
+                {
+                    "_id": document["seq"], "action": action, "study": document["study_uid"],
+                    "series": document["series_uid"], "instance": document["_id"], "at": at,
+                }
+                for document in documents
+            ],
+            session=session,
+        )  # fmt: skip
+        series = {(document["study_uid"], document["series_uid"]): document["seq"] for document in documents}
+        studies = {document["study_uid"]: document["seq"] for document in documents}
+        await self.db.series.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": f"{study}/{uid}"},
+                    {"$set": {"study_uid": study, "series_uid": uid, "version": seq, "stale": True}},
+                    upsert=True,
+                )
+                for (study, uid), seq in sorted(series.items())
+            ],
+            session=session,
+        )
+        await self.db.studies.bulk_write(
+            [
+                UpdateOne({"_id": study}, {"$set": {"version": seq, "stale": True}}, upsert=True)
+                for study, seq in sorted(studies.items())
+            ],
+            session=session,
+        )
+
+
+def selector(resource: Resource) -> dict[str, Any]:
+    """The condition that selects the rows of a resource."""
+    if resource.level is Level.INSTANCE:
+        return {"_id": resource.instance_uid, "study_uid": resource.study_uid, "series_uid": resource.series_uid}
+    condition = {"study_uid": resource.study_uid}
+    return condition if resource.series_uid is None else condition | {"series_uid": resource.series_uid}
+
+
+def _lineage(study_uid: str, series_uid: str, instance_uid: str) -> Iterable[str]:
+    return (
+        Resource(study_uid).path,
+        Resource(study_uid, series_uid).path,
+        Resource(study_uid, series_uid, instance_uid).path,
+    )
+
+
+def _first(attributes: dict[str, Any], tag: str) -> str:
+    values = (attributes or {}).get(tag, {}).get("Value") or [""]
+    return str(values[0])
+
+
+def _instance_number(attributes: dict[str, Any]) -> int:
+    """InstanceNumber for sorting; instances without one come last."""
+    value = (attributes["instance"].get("00200013", {}).get("Value") or [None])[0]
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 1 << 31
+
+
+_INDEXES: dict[str, list[IndexModel]] = {
+    "instances": [
+        IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING), ("seq", ASCENDING)]),
+        IndexModel([("key", ASCENDING)], unique=True),
+        IndexModel([("keys.00080016", ASCENDING), ("_id", ASCENDING)]),
+    ],
+    "series": [
+        IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING)], unique=True),
+        IndexModel([("series_uid", ASCENDING)]),
+        IndexModel([("stale", ASCENDING)], partialFilterExpression={"stale": True}),
+        IndexModel([("keys.00080060", ASCENDING), ("_id", ASCENDING)]),
+    ],
+    "studies": [
+        IndexModel([("stale", ASCENDING)], partialFilterExpression={"stale": True}),
+        IndexModel([("sort", DESCENDING), ("_id", ASCENDING)]),
+        *(
+            IndexModel([(f"keys.{tag}", ASCENDING), ("_id", ASCENDING)])
+            for tag in ("00080020", "00080050", "00080061", "00100010", "00100020", "00081030")
+        ),
+    ],
+    "changes": [IndexModel([("study", ASCENDING), ("_id", ASCENDING)])],
+    "metadata": [IndexModel([("key", ASCENDING)], sparse=True)],
+}

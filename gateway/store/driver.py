@@ -1,0 +1,97 @@
+"""The one place that knows which MongoDB driver is in use: PyMongo's asyncio client, or Motor where it is asked for.
+
+The two differ in what must be awaited; the functions below hide that. Everything else is the same API.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from gateway.config import MongoSettings
+from gateway.errors import CatalogueUnavailable, ConfigurationError
+
+T = TypeVar("T")
+#: An acknowledged write survives the loss of power and of a primary.
+DURABLE = WriteConcern(w="majority", j=True)
+_OPTIONS: dict[str, Any] = {
+    "serverSelectionTimeoutMS": 5_000,
+    "connectTimeoutMS": 5_000,
+    "maxPoolSize": 32,
+    "retryWrites": True,
+    "appname": "isthmus",
+    "tz_aware": True,
+}
+
+
+def connect(settings: MongoSettings, uri: str) -> Any:
+    """Make a client for the running event loop; it connects when first used."""
+    if settings.driver == "motor":
+        try:
+            from motor.motor_asyncio import AsyncIOMotorClient  # noqa: PLC0415 - an optional package
+        except ImportError as exc:
+            raise ConfigurationError(
+                "mongodb.driver = \"motor\" needs the package: pip install 'isthmus[motor]'."
+            ) from exc
+        return AsyncIOMotorClient(uri, **_OPTIONS)
+    from pymongo import AsyncMongoClient  # noqa: PLC0415 - beside its alternative
+
+    return AsyncMongoClient(uri, **_OPTIONS)
+
+
+def database(client: Any, name: str) -> Any:
+    """The database, with durable writes and reads from the primary of what a majority holds."""
+    return client.get_database(
+        name, write_concern=DURABLE, read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
+    )
+
+
+async def close(client: Any) -> None:
+    """Close a client of either driver."""
+    await _awaited(client.close())
+
+
+async def aggregate(collection: Any, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Run an aggregation and return all of its documents."""
+    cursor = await _awaited(collection.aggregate(pipeline))
+    return list(await cursor.to_list(None))
+
+
+@asynccontextmanager
+async def watch(collection: Any, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> AsyncIterator[Any]:
+    """Open a change stream on a collection or a database."""
+    stream = await _awaited(collection.watch(pipeline, **options))
+    async with stream:
+        yield stream
+
+
+async def transaction(client: Any, work: Callable[[Any], Awaitable[T]]) -> T:
+    """Run `work(session)` in a durable transaction, again from its start when another writer was faster."""
+    async with await _awaited(client.start_session()) as session:
+        result: T = await session.with_transaction(
+            work,
+            read_concern=ReadConcern("snapshot"),
+            write_concern=DURABLE,
+            read_preference=ReadPreference.PRIMARY,
+        )
+        return result
+
+
+@asynccontextmanager
+async def wrapped() -> AsyncIterator[None]:
+    """Turn the driver's errors into CatalogueUnavailable: what they quote stays in the chain, never in an answer."""
+    try:
+        yield
+    except PyMongoError as exc:
+        raise CatalogueUnavailable from exc
+
+
+async def _awaited(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value

@@ -1,0 +1,70 @@
+"""Joins settings to implementations: the one place that chooses an object store and opens the archive."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway.archive import Archive
+from gateway.config import Settings
+from gateway.store import driver
+from gateway.store.catalogue import Catalogue
+from gateway.store.filesystem import FileSystemStore
+from gateway.store.objects import ObjectStore
+from gateway.store.s3 import S3Store
+from gateway.stored_form import quiet_pydicom
+from gateway.workers import Workers
+
+DICOMWEB = "/dicomweb"
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What every process of a gateway works with."""
+
+    settings: Settings
+    catalogue: Catalogue
+    objects: ObjectStore
+    workers: Workers
+    archive: Archive
+
+
+def object_store(settings: Settings, workers: Workers) -> ObjectStore:
+    """The object store that the settings ask for; a new backend is one line here."""
+    if settings.storage.backend == "s3":
+        return S3Store(settings.storage.s3)
+    return FileSystemStore(settings.storage.dir or settings.data.dir / "objects", workers.io)
+
+
+def dicomweb_path(settings: Settings) -> str:
+    """The path of the DICOMweb root as callers reach it, behind whatever `http.public_url` says."""
+    return urlsplit(settings.http.public_url).path.rstrip("/") + DICOMWEB
+
+
+@asynccontextmanager
+async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[Core]:
+    """Connect to the catalogue at `uri` and to the object store; raise ConfigurationError or Unavailable."""
+    quiet_pydicom()
+    workers = Workers()
+    client = driver.connect(settings.mongodb, uri)
+    catalogue = Catalogue(client, settings.mongodb.database, replace=settings.storage.replace)
+    objects = object_store(settings, workers)
+    try:
+        await objects.start()
+        await catalogue.start()
+        archive = Archive(settings, catalogue, objects, workers, key=key, root=dicomweb_path(settings))
+        yield Core(settings, catalogue, objects, workers, archive)
+    finally:
+        await catalogue.close()
+        await objects.close()
+        await driver.close(client)
+        workers.close()
+
+
+def viewer_folders() -> tuple[Path, Path]:
+    """Where the built web application and OHIF lie."""
+    home = Path(__file__).resolve().parent.parent / "viewer"
+    return home / "dist", home / "ohif"

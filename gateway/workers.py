@@ -1,0 +1,33 @@
+"""The only pools: threads for blocking I/O and for parsing and codecs, bounded, borrowed by whoever needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Workers:
+    """Two bounded thread pools: `io` waits for disks, `cpu` parses, encodes and decodes.
+
+    Decoders release the GIL while they work. Parsing does not, but a thread still keeps the event loop answering.
+    """
+
+    def __init__(self, *, io_threads: int = 16, cpu_threads: int | None = None) -> None:
+        self.io = ThreadPoolExecutor(io_threads, thread_name_prefix="io")
+        self._cpu = ThreadPoolExecutor(cpu_threads or max(2, os.cpu_count() or 2), thread_name_prefix="cpu")
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(*args)` in the `cpu` pool, with the caller's context variables."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._cpu, copy_context().run, function, *args)
+
+    def close(self) -> None:
+        """Let running calls finish and drop waiting ones."""
+        self.io.shutdown(cancel_futures=True)
+        self._cpu.shutdown(cancel_futures=True)
