@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Iterable
 
 from dicomweb.errors import Gone, NotFound
 from dicomweb.ports import Archive
 from gateway.jobs.meshes import MeshStore
-from gateway.jobs.model import Output, Run
+from gateway.jobs.model import Output, Run, new_id
 from gateway.jobs.queue import RunQueue
 from gateway.store.objects import CHUNK_BYTES
 from ray_plugins.task import DicomObject, RunFailed, TaskResult
@@ -65,8 +64,7 @@ def _dicom_output(item: DicomObject) -> Output:
 
 
 def _mesh_output(run: Run, title: str, triangles: int) -> Output:
-    mesh_id = secrets.token_hex(16)
-    return Output("mesh", title, run.study_uid, run.series_uids[0], mesh_id=mesh_id, triangles=triangles)
+    return Output("mesh", title, run.study_uid, run.series_uids[0], mesh_id=new_id(), triangles=triangles)
 
 
 async def _chunks(data: bytes) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -11,6 +12,11 @@ from enum import StrEnum
 from typing import Any, Self
 
 from dicomweb.resource import Resource
+
+
+def new_id() -> str:
+    """A name for a run or a mesh that cannot be guessed."""
+    return secrets.token_hex(16)
 
 
 class State(StrEnum):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -91,7 +91,7 @@ class RunQueue:
         """
         if await self._runs.count_documents({"active": True, "state": State.QUEUED}) >= self._max_queued:
             raise QueueFull
-        document = replace(run, id=secrets.token_hex(16)).to_document()
+        document = run.to_document()
         own = {"key": run.key, "active": True, "delay_ms": 0, "owner": "", "staged": [], "log_next": 0}
         run_id, _ = document.pop("_id"), document.pop("created")
         insert = {"$setOnInsert": document | own, "$currentDate": {"created": True, "queued_at": True}}

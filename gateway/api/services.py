@@ -1,0 +1,43 @@
+"""What the handlers of the REST API work with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from dicomweb.ports import Archive
+from gateway.api.events import EventHub
+from gateway.jobs.meshes import MeshStore
+from gateway.jobs.queue import Database, RunQueue
+from ray_plugins.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServices:
+    """What `add_routes` binds the handlers to.
+
+    Attributes
+    ----------
+    archive : gives the archive as the caller of a request sees it.
+    series_summary : what decides which plugins accept the series of a study; empty for an unknown study.
+    db : the catalogue's database, for its change feed.
+    events : not started; it runs while the application does.
+    info : the answer of `GET /api/v1/info`.
+    runs_enabled : whether there is a dispatcher; without one no run is taken.
+    """
+
+    archive: Callable[[web.Request], Archive]
+    series_summary: Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
+    db: Database
+    queue: RunQueue
+    meshes: MeshStore
+    registry: Registry
+    events: EventHub
+    info: Mapping[str, Any]
+    runs_enabled: bool = True
+
+
+SERVICES = web.AppKey("api_services", ApiServices)
