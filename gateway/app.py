@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from urllib.parse import urlsplit
 
 import prometheus_client
@@ -12,11 +11,17 @@ from prometheus_client import multiprocess
 import viewer.static
 from dicomweb import routes as dicomweb_routes
 from dicomweb.ports import Limits, Services
-from gateway import __version__, api, middleware
+from gateway import __version__, middleware
+from gateway.api import routes as api_routes
+from gateway.api.events import EventHub
+from gateway.api.info import describe
+from gateway.api.services import ApiServices
 from gateway.archive import Source
 from gateway.auth import web as auth
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
+from gateway.jobs.meshes import MeshStore
+from gateway.jobs.queue import RunQueue
 from gateway.wiring import DICOMWEB, Core, dicomweb_path, viewer_folders
 from ray_plugins.registry import Registry
 
@@ -44,7 +49,7 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     app.router.add_get("/metrics", _metrics)
     auth.add_routes(app, settings, tokens)
     dicomweb_routes.add_routes(app, _dicomweb_services(core), prefix=DICOMWEB)
-    api.add_routes(app, _api_services(core, dicom_address, demo=demo))
+    api_routes.add_routes(app, _api_services(core, dicom_address, demo=demo))
     viewer.static.add_routes(app, *viewer_folders())
     return app
 
@@ -58,8 +63,19 @@ def _dicomweb_services(core: Core) -> Services:
     )
 
 
-def _api_services(core: Core, dicom_address: str, *, demo: bool) -> api.ApiServices:
-    raise NotImplementedError
+def _api_services(core: Core, dicom_address: str, *, demo: bool) -> ApiServices:
+    db = core.catalogue.db
+    return ApiServices(
+        archive=lambda request: core.archive.for_source(Source("api", _user(request))),
+        series_summary=core.catalogue.series_summary,
+        db=db,
+        queue=RunQueue(db),
+        meshes=MeshStore(db, core.objects),
+        registry=Registry(),
+        events=EventHub(db),
+        info=describe(core.settings, dicom_address) | {"demo": demo},
+        runs_enabled=core.settings.ray.enabled,
+    )
 
 
 def _user(request: web.Request) -> str:
@@ -98,9 +114,6 @@ async def _ready(request: web.Request) -> web.Response:
 async def _metrics(_: web.Request) -> web.Response:
     """Prometheus metrics of all workers."""
     registry = prometheus_client.CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     body = prometheus_client.generate_latest(registry)
     return web.Response(body=body, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
-
-
-__all__ = ["CORE", "SHUTDOWN_TIMEOUT_S", "Registry", "create_app", "public_base", "timedelta"]

@@ -1,0 +1,55 @@
+# Set-up, running and testing Isthmus. `make run` and `make test` are all a newcomer needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help install install-test viewer run test lint bench bench-quick clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed viewer  ## Install into .venv and build the viewer; quick when done
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Isthmus needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed setup.cfg
+	scripts/debian-packages
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+install-test: $(VENV)/.installed-test viewer
+
+viewer: $(VENV)/.installed  ## Build the web application and fetch OHIF
+	@scripts/build-viewer
+
+run: install  ## Start everything with demo studies; flags by ARGS="--http 127.0.0.1:9000"
+	exec $(BIN)/isthmus serve --demo $(ARGS)
+
+test: install-test  ## Lint, type-check and test everything
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest tests --ignore=tests/e2e
+	$(BIN)/python -m pytest tests/e2e
+
+lint:  ## Style, types and import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install-test  ## Measure beside Orthanc and write docs/performance.md
+	$(BIN)/python -m benchmarks
+
+bench-quick: install-test  ## The same, shorter
+	$(BIN)/python -m benchmarks --quick
+
+clean:  ## Remove what was built and installed; never data
+	rm -rf $(VENV) viewer/dist viewer/ohif viewer/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,236 @@
+"""The command `isthmus`: thin subcommands that parse, call, and turn errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from dicomweb.errors import IsthmusError
+from gateway import __version__, logs
+from gateway.config import Settings, load
+from gateway.errors import ConfigurationError
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; exit codes are 0 done, 1 failed, 2 wrong usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        settings = load(options.config, os.environ, _overrides(options))
+    except ConfigurationError as exc:
+        return _complain(exc.message, WRONG_USAGE)
+    try:
+        result: int = options.run(settings, options)
+    except KeyboardInterrupt:
+        return FAILED
+    except IsthmusError as exc:
+        return _complain(exc.message, FAILED)
+    except BaseExceptionGroup as group:
+        known = group.subgroup(IsthmusError)
+        if known is None:
+            raise
+        return _complain(_first(known).message, FAILED)
+    return result
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"isthmus: {sentence}", file=sys.stderr)
+    return code
+
+
+def _first(group: BaseExceptionGroup[IsthmusError]) -> IsthmusError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="isthmus", description="A DICOMweb-native, de-identifying PACS gateway.")
+    parser.add_argument("--version", action="version", version=f"isthmus {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML; conf/isthmus.toml lists all")
+    common.add_argument("--data", metavar="DIR", help="folder for catalogue, objects and secrets (default: data)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        name: str, run: Callable[[Settings, argparse.Namespace], int], help_text: str
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, parents=[common], help=help_text, description=help_text)
+        made.set_defaults(run=run)
+        return made
+
+    serve = command("serve", _serve, "run the gateway until it is told to stop")
+    serve.add_argument("--http", metavar="HOST:PORT", help="address of the web server (default: 127.0.0.1:8042)")
+    serve.add_argument("--dicom", metavar="HOST:PORT", help="address of the DICOM listener (default: 127.0.0.1:11112)")
+    serve.add_argument("--workers", type=int, metavar="N", help="HTTP worker processes (default: 2)")
+    serve.add_argument("--auth", choices=["token", "none", "oidc"], help="who may use it (default: token)")
+    serve.add_argument("--demo", action="store_true", help="load studies to look at")
+    bring = command("import", _import, "store DICOM files and folders")
+    bring.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    bring.add_argument("--source", default="", help="name whose policy in ingest.sources applies")
+    export = command("export", _export, "write a study or series as files")
+    export.add_argument("study", metavar="STUDY_UID")
+    export.add_argument("--series", metavar="SERIES_UID")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR")
+    command("verify", _verify, "re-hash every stored object against the catalogue")
+    command("doctor", _doctor, "say what works on this machine and what is missing")
+    token = command("token", _token, "make a bearer token for scripts")
+    token.add_argument("action", choices=["create"])
+    token.add_argument("--user", default="admin", help="who it stands for (default: admin)")
+    plugins = command("plugins", _plugins, "list, describe, run, test or begin plugins")
+    plugins.add_argument("action", choices=["list", "describe", "run", "test", "new"])
+    plugins.add_argument("name", nargs="?", help="of the plugin")
+    plugins.add_argument("--series", type=Path, metavar="DIR", help="folder of DICOM files to run it on")
+    plugins.add_argument("--to", type=Path, default=Path("out"), metavar="DIR", help="where results go (default: out)")
+    plugins.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    deid = command("deid", _deid, "show what de-identification does to a file")
+    deid.add_argument("action", choices=["preview"])
+    deid.add_argument("file", type=Path, metavar="FILE")
+    deid.add_argument("--profile", metavar="NAME", help="profile to apply (default: ingest.profile)")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    names = {
+        "data": "data.dir",
+        "http": "http.bind",
+        "dicom": "dicom.bind",
+        "workers": "http.workers",
+        "auth": "auth.mode",
+    }
+    return {key: getattr(options, name, None) for name, key in names.items()}
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    from gateway.serve import serve
+
+    asyncio.run(serve(settings, with_demo=options.demo))
+    return DONE
+
+
+def _import(settings: Settings, options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from gateway.archive import Source
+    from gateway.importer import files_below, import_files
+
+    files = list(files_below(options.paths))
+    if not files:
+        return _complain("There is no file to import.", FAILED)
+
+    async def work() -> int:
+        async with _core(settings) as core:
+            with tqdm(total=len(files), unit="file") as bar:
+                source = Source("import", options.source)
+                report = await import_files(core.archive, files, source, lambda: bar.update(1))
+        for path, reason in report.failed:
+            print(f"{path}: {reason}", file=sys.stderr)
+        print(f"{report.stored} stored, {report.present} already there, {len(report.failed)} not taken")
+        return FAILED if report.failed else DONE
+
+    return asyncio.run(work())
+
+
+def _export(settings: Settings, options: argparse.Namespace) -> int:
+    from dicomweb.resource import Resource
+    from gateway.importer import export
+
+    async def work() -> int:
+        async with _core(settings) as core:
+            count = await export(core.archive, Resource.parse(options.study, options.series), options.to)
+        print(f"{count} instances written to {options.to}")
+        return DONE
+
+    return asyncio.run(work())
+
+
+def _verify(settings: Settings, _: argparse.Namespace) -> int:
+    async def work() -> int:
+        found = 0
+        async with _core(settings) as core:
+            async for difference in core.archive.verify():
+                found += 1
+                where = difference.resource.path if difference.resource else ""
+                print(f"{difference.kind} {difference.key} {where}".strip())
+            count = await core.catalogue.count()
+        print(f"{count} instances verified, {found} differences")
+        return FAILED if found else DONE
+
+    return asyncio.run(work())
+
+
+def _token(settings: Settings, options: argparse.Namespace) -> int:
+    from gateway.auth.tokens import Tokens
+
+    async def work() -> int:
+        async with _core(settings) as core:
+            print(await Tokens(core.catalogue.db).create("bearer", options.user))
+        return DONE
+
+    return asyncio.run(work())
+
+
+def _plugins(settings: Settings, options: argparse.Namespace) -> int:
+    del settings
+    from ray_plugins import commands
+
+    return commands.run(options.action, options.name, options.series, options.to, options.set)
+
+
+def _deid(settings: Settings, options: argparse.Namespace) -> int:
+    from gateway.deid.keys import load_or_create_key
+    from gateway.deid.preview import preview
+    from gateway.stored_form import quiet_pydicom
+
+    quiet_pydicom()
+    key = load_or_create_key(settings.deid, settings.data.dir)
+    rows = preview(options.file, options.profile or settings.ingest.profile, key)
+    width = shutil.get_terminal_size((140, 24)).columns
+    column = max(16, (width - 60) // 2)
+    for row in rows:
+        before, after = (str(value)[:column] for value in (row.before, row.after))
+        print(f"{row.path:<22} {row.keyword[:28]:<28} {row.action:<8} {before:<{column}} {after}")
+    return DONE
+
+
+def _doctor(settings: Settings, _: argparse.Namespace) -> int:
+    from gateway.doctor import checks
+
+    print(f"Isthmus {__version__}, Python {platform.python_version()} on {platform.platform()}")
+    failed = 0
+    for check in checks(settings):
+        print(f"{'ok     ' if check.works else 'MISSING'} {check.name}: {check.text}")
+        failed += not check.works and check.needed
+    return FAILED if failed else DONE
+
+
+@asynccontextmanager
+async def _core(settings: Settings) -> AsyncIterator[Any]:
+    """The archive, by the catalogue of the gateway that runs on this data folder, else started for the command."""
+    from gateway.deid.keys import load_or_create_key
+    from gateway.serve import check_key
+    from gateway.store.embedded import EmbeddedMongo, running_uri
+    from gateway.wiring import open_core
+
+    logs.configure("warning", "isthmus")
+    key = load_or_create_key(settings.deid, settings.data.dir)
+    async with AsyncExitStack() as stack:
+        uri: str | None = settings.mongodb.uri or await asyncio.to_thread(running_uri, settings.data.dir)
+        if not uri:
+            uri = (await stack.enter_async_context(EmbeddedMongo(settings.mongodb, settings.data.dir))).uri
+        core = await stack.enter_async_context(open_core(settings, uri, key))
+        await check_key(core, key)
+        yield core
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""`isthmus doctor`: what works on this machine, and what to do about what does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.config import Settings
+from gateway.errors import ConfigurationError
+from gateway.store.embedded import find_binary
+from gateway.wiring import viewer_folders
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at; a check that is not `needed` only takes a feature away."""
+
+    name: str
+    works: bool
+    needed: bool
+    text: str
+
+
+def checks(settings: Settings) -> Iterator[Check]:
+    """Look at everything, one after the other."""
+    yield _mongod(settings)
+    dist, ohif = viewer_folders()
+    yield _folder("viewer", dist.is_dir(), "the web application is built", "build it: make viewer")
+    yield _folder("OHIF", ohif.is_dir(), "OHIF is here", "fetch it: make viewer")
+    yield _module("ray", "plugins run on Ray", "pip install ray")
+    yield _module("cupy", "plugins use the GPU where there is one", "pip install 'isthmus[gpu]'; NumPy is used instead")
+    free = shutil.disk_usage(settings.data.dir if settings.data.dir.exists() else ".").free
+    yield Check("disk", free > 1 << 30, needed=True, text=f"{free / (1 << 30):.0f} GiB free for the data folder")
+
+
+def _mongod(settings: Settings) -> Check:
+    if settings.mongodb.uri:
+        return Check("MongoDB", works=True, needed=True, text="mongodb.uri is set; the private mongod is not used")
+    try:
+        return Check("mongod", works=True, needed=True, text=str(find_binary(settings.mongodb)))
+    except ConfigurationError as exc:
+        return Check("mongod", works=False, needed=True, text=exc.message)
+
+
+def _folder(name: str, works: bool, good: str, bad: str) -> Check:
+    return Check(name, works, needed=False, text=good if works else bad)
+
+
+def _module(name: str, good: str, bad: str) -> Check:
+    works = importlib.util.find_spec(name) is not None
+    return Check(name, works, needed=False, text=good if works else bad)

@@ -1,0 +1,179 @@
+"""One child process of a running gateway: an HTTP worker, the DICOM listener or the dispatcher of plugin runs.
+
+The parent (serve.py) starts it as `python -m gateway.process` and writes its assignment to standard input: settings
+and keys appear in no argument and no environment. Listening sockets are inherited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import pickle
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway import logs
+from gateway.archive import Source
+from gateway.config import Settings
+from gateway.wiring import Core, open_core
+
+logger = logging.getLogger(__name__)
+Role = Literal["http", "dicom", "jobs"]
+_PR_SET_PDEATHSIG = 1
+_SWEEP_EVERY_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a child process is to do. `listener` is the inherited socket; a byte in `ready` says that it serves."""
+
+    role: Role
+    settings: Settings
+    uri: str
+    key: bytes
+    listener: int
+    ready: int
+    dicom_address: str
+    demo: bool
+
+
+def main() -> None:
+    """Read the assignment and do it until SIGTERM."""
+    _end_with_parent()
+    assignment: Assignment = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - written by our parent, over a pipe
+    logs.configure(assignment.settings.log.level, assignment.role)
+    gc.freeze()
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_run(assignment))
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the parent dies, however it dies; Ctrl-C is the parent's to act on."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if parent == 1:
+        sys.exit(1)
+
+
+async def _run(assignment: Assignment) -> None:
+    work = asyncio.ensure_future(_work(assignment))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    await work
+
+
+async def _work(assignment: Assignment) -> None:
+    async with open_core(assignment.settings, assignment.uri, assignment.key) as core:
+        await _ROLES[assignment.role](assignment, core)
+
+
+async def _serve_http(assignment: Assignment, core: Core) -> None:
+    from aiohttp import web
+
+    from gateway.app import SHUTDOWN_TIMEOUT_S, create_app
+
+    app = await create_app(core, dicom_address=assignment.dicom_address, demo=assignment.demo)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    await runner.setup()
+    try:
+        listener = socket.socket(fileno=assignment.listener)
+        await web.SockSite(runner, listener, ssl_context=_tls(assignment.settings)).start()
+        _announce(assignment)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+async def _serve_dicom(assignment: Assignment, core: Core) -> None:
+    from gateway.dimse import scp
+
+    listener = socket.socket(fileno=assignment.listener)
+    _announce(assignment)
+    await scp.run(listener, assignment.settings, lambda title: core.archive.for_source(Source("dimse", title)))
+
+
+async def _dispatch(assignment: Assignment, core: Core) -> None:
+    from gateway.jobs import dispatcher
+    from ray_plugins.registry import Registry
+    from ray_plugins.runner import RayRunner
+
+    settings = assignment.settings
+    _announce(assignment)
+    runner = RayRunner(
+        settings.data.dir.absolute() / "ray",
+        address=settings.ray.address,
+        cpus=settings.ray.cpus,
+        object_store_bytes=settings.ray.object_store_mb << 20,
+        environment=_aws_environment(settings),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_sweep(core))
+        if settings.ray.enabled:
+            group.create_task(
+                dispatcher.run(
+                    settings,
+                    core.catalogue.db,
+                    lambda kind: core.archive.for_source(Source(kind)),
+                    core.objects,
+                    runner,
+                    Registry(),
+                )
+            )
+
+
+async def _sweep(core: Core) -> None:
+    """Remove what crashes left, now and then."""
+    while True:
+        await asyncio.sleep(_SWEEP_EVERY_S)
+        try:
+            await core.archive.sweep()
+        except Exception:
+            logger.exception("sweeping failed")
+
+
+def _aws_environment(settings: Settings) -> dict[str, str]:
+    """How plugin workers of a local Ray reach S3; never in the arguments of a task."""
+    if settings.storage.backend != "s3":
+        return {}
+    s3 = settings.storage.s3
+    values = {
+        "AWS_ENDPOINT_URL_S3": s3.endpoint_url,
+        "AWS_DEFAULT_REGION": s3.region,
+        "AWS_ACCESS_KEY_ID": s3.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer (PS3.15 B.12), if a certificate is set."""
+    if settings.http.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.http.tls_cert, settings.http.tls_key)
+    return context
+
+
+def _announce(assignment: Assignment) -> None:
+    os.write(assignment.ready, b"1")
+    os.close(assignment.ready)
+
+
+_ROLES: dict[Role, Callable[[Assignment, Core], Awaitable[None]]] = {
+    "http": _serve_http,
+    "dicom": _serve_dicom,
+    "jobs": _dispatch,
+}
+
+if __name__ == "__main__":
+    main()
