@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -53,7 +53,7 @@ class Difference:
 
 
 class Archive:
-    """Everything that is stored. `for_source` gives it as `dicomweb.ports.Archive`, bound to where objects come from."""
+    """Everything that is stored. `for_source` gives it as `dicomweb.ports.Archive`, bound to where objects come."""
 
     def __init__(
         self, settings: Settings, catalogue: Catalogue, objects: ObjectStore, workers: Workers, *, key: bytes, root: str
@@ -65,15 +65,10 @@ class Archive:
         self._metadata = MetadataReader(catalogue, objects, workers.run, root)
         self._key = key
         self._profiles: dict[str, Deidentifier] = {}
-        self._after_delete: list[Callable[[Resource], Awaitable[None]]] = []
 
     def for_source(self, source: Source) -> BoundArchive:
         """The archive as objects from `source` enter it."""
         return BoundArchive(self, source)
-
-    def after_delete(self, hook: Callable[[Resource], Awaitable[None]]) -> None:
-        """Call `hook` after each deletion: what was made from the resource goes with it."""
-        self._after_delete.append(hook)
 
     def profile_of(self, source: Source) -> str:
         """The name of the profile that objects from `source` are de-identified under."""
@@ -107,11 +102,12 @@ class Archive:
         return self.objects.open(instance.key, instance.size)
 
     async def delete(self, resource: Resource) -> int:
-        """Delete a resource: rows first, which makes it gone for every reader, then all that was kept for it."""
+        """Delete a resource: rows first, which makes it gone for every reader, then what was kept for it.
+
+        Meshes that plugins made of it go with the change feed, see `gateway.jobs.deletions`.
+        """
         keys = await self.catalogue.delete(resource)
         await self._metadata.forget(resource)
-        for hook in self._after_delete:
-            await hook(resource)
         for key in keys:
             await self.objects.delete(key)
         return len(keys)

@@ -92,7 +92,6 @@ class IngestSettings:
     profile: str = "research"
     sources: Mapping[str, str] = field(default_factory=dict)
     max_header_bytes: int = 256 << 20
-    flush_interval_ms: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +193,7 @@ def load(
         values |= {key: (value, str(file)) for key, value in _flatten(_read(file)).items()}
     values |= _from_environment(os.environ if environ is None else environ)
     values |= {key: (value, "the command line") for key, value in (overrides or {}).items() if value is not None}
-    settings = _build(Settings, values, "")
+    settings: Settings = _build(Settings, values, "")
     if values:
         key, (_, source) = next(iter(values.items()))
         raise ConfigurationError(f"Unknown setting {key} in {source}; conf/isthmus.toml lists all of them.")

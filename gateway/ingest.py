@@ -27,7 +27,6 @@ from gateway.workers import Workers
 logger = logging.getLogger(__name__)
 
 
-
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
     """Bounds of one instance, in bytes."""

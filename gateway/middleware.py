@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
 from dicomweb.errors import IsthmusError
 from gateway.logs import request_id
 
 logger = logging.getLogger(__name__)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUESTS = Counter("isthmus_http_requests_total", "Requests answered", ["method", "route", "status"])
 SECONDS = Histogram("isthmus_http_request_seconds", "Time to answer", ["route"])
 _RETRY_AFTER_S = "2"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -44,7 +44,7 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class PixelElement:
-    """The header of the pixel data element: its tag, VR ("" if implicit) and length in bytes, UNDEFINED if encapsulated."""
+    """The header of the pixel data element: tag, VR ("" if implicit), length (UNDEFINED if encapsulated)."""
 
     tag: int
     vr: str
@@ -169,7 +169,7 @@ async def read_header(source: ByteSource, *, max_bytes: int) -> Header:
     return Header(syntax, encoding, data, pixels, media_storage)
 
 
-async def stream_pixels(source: ByteSource, pixels: PixelElement, layout: PixelLayout) -> AsyncIterator[bytes]:
+async def stream_pixels(source: ByteSource, pixels: PixelElement, layout: PixelLayout) -> AsyncGenerator[bytes]:
     """Yield the value of the pixel data element as it arrives, filling in `layout`.
 
     An encapsulated value is yielded with its items and sequence delimiter, as it is stored. Raises NotDicom if the
@@ -236,7 +236,7 @@ async def _find_pixels(source: ByteSource, encoding: Encoding, max_bytes: int) -
 
 
 async def _skip(source: ByteSource, walker: _Walker, position: int, max_bytes: int) -> int:
-    """End of the element at `position`, reading on as needed; grows the buffer by doubling, so the walk stays linear."""
+    """End of the element at `position`; reads on as needed, doubling the buffer, so that the walk stays linear."""
     while True:
         try:
             end = walker.skip(source.buffer, position)
@@ -251,7 +251,7 @@ async def _skip(source: ByteSource, walker: _Walker, position: int, max_bytes: i
             return end
 
 
-class _Short(Exception):  # noqa: N818 - control flow inside this module
+class _Short(Exception):
     """The walk needs `needed` bytes in the buffer."""
 
     def __init__(self, needed: int) -> None:

@@ -14,13 +14,18 @@ from io import BytesIO
 from typing import Any, Protocol
 
 from pydicom import config, dcmread
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
-from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from dicomweb import dicom_json, frames
 from dicomweb.errors import NotDicom
@@ -109,7 +114,8 @@ def prepare(header: Header, profile: Deidentify) -> StoredHeader:
     ds = _parse(header)
     sent = [_uid(ds, name, fallback) for name, fallback in _naming(header)]
     profile.apply(ds)
-    class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name, given) for (name, _), given in zip(_naming(header), sent))
+    names = zip(_naming(header), sent, strict=True)
+    class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name, given) for (name, _), given in names)
     syntax = header.transfer_syntax_uid
     if syntax in _REENCODED or syntax not in TRANSFER_SYNTAXES:
         syntax = str(ExplicitVRLittleEndian)
@@ -145,14 +151,19 @@ def sent_names(header: Header) -> tuple[str, str]:
 
 def _naming(header: Header) -> list[tuple[str, str]]:
     class_uid, instance_uid = header.media_storage
-    return [("SOPClassUID", class_uid), ("SOPInstanceUID", instance_uid), ("StudyInstanceUID", ""), ("SeriesInstanceUID", "")]
+    return [
+        ("SOPClassUID", class_uid),
+        ("SOPInstanceUID", instance_uid),
+        ("StudyInstanceUID", ""),
+        ("SeriesInstanceUID", ""),
+    ]
 
 
 def _parse(header: Header) -> Dataset:
     encoding = header.encoding
     try:
         ds = read_dataset(BytesIO(header.data), not encoding.explicit, encoding.little)
-    except (RecursionError, Exception) as exc:  # noqa: BLE001 - pydicom raises what it meets; the text may quote values
+    except (RecursionError, Exception) as exc:
         raise NotDicom("The DICOM data set cannot be parsed.") from exc
     for tag in [tag for tag in ds.keys() if tag.element == 0 or tag.group <= 0x0002]:  # noqa: SIM118
         del ds[tag]
@@ -242,13 +253,14 @@ def _encoded(ds: Dataset) -> bytes:
 
 def _writable(ds: Dataset) -> Dataset:
     """Replace each element that cannot be encoded by its received bytes under VR UN (PS3.5 section 6.2.2)."""
+    implicit, little = ds.original_encoding
     safe = Dataset()
-    safe.set_original_encoding(*ds.original_encoding, ds.original_character_set)
+    safe.set_original_encoding(implicit, little, ds.original_character_set)
     for tag in list(ds.keys()):
         item = ds.get_item(tag)
         raw = item.value if isinstance(item, RawDataElement) else None
         one = Dataset()
-        one.set_original_encoding(*ds.original_encoding, ds.original_character_set)
+        one.set_original_encoding(implicit, little, ds.original_character_set)
         one[tag] = item
         try:
             _encoded(one)

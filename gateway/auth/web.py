@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from dicomweb.errors import Forbidden, Unauthenticated
 from gateway.auth.tokens import Principal, Tokens
@@ -20,10 +20,9 @@ _PROTECTED = ("/dicomweb", "/api/", "/sources/", "/wado", "/metrics")
 _PUBLIC_API = frozenset({"/api/openapi.json"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ANYONE = Principal("local", "none")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def middleware(settings: Settings, tokens: Tokens) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def middleware(settings: Settings, tokens: Tokens) -> Middleware:
     """Let through what is public or signed in; raise Unauthenticated or Forbidden otherwise."""
     allowed_hosts = _hosts(settings)
 

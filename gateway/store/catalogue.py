@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from bson import Binary
@@ -122,7 +123,7 @@ class Catalogue:
             await self._flusher
 
     async def add(self, row: InstanceRow) -> Added:
-        """Commit a row durably, together with whatever else is waiting: rows that arrive during a commit share the next."""
+        """Commit a row durably. Rows that arrive while one commit runs share the next."""
         future: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, future))
         if self._flusher is None:
@@ -133,7 +134,8 @@ class Catalogue:
         """All instances of a resource by series and instance number; raise NotFound or Gone."""
         async with driver.wrapped():
             cursor = self.db.instances.find(selector(resource), RETRIEVAL | {"number": 1})
-            found = await cursor.sort([("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]).to_list(None)
+            order = [("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]
+            found = await cursor.sort(order).to_list(None)
         if not found:
             await self.raise_missing(resource)
         return [stored_instance(document) for document in found]
@@ -167,8 +169,13 @@ class Catalogue:
                 found.update(await self.db[name].distinct(field, {field: {"$in": list(keys)}}))
         return found
 
+    async def count(self) -> int:
+        """How many instances are stored."""
+        async with driver.wrapped():
+            return int(await self.db.instances.count_documents({}))
+
     async def series_summary(self, study_uid: str) -> list[dict[str, Any]]:
-        """For each series what decides whether a plugin accepts it: modality, class, number of instances and the like."""
+        """For each series what decides whether a plugin accepts it: modality, class, instances and the like."""
         grouped = await self._grouped(study_uid)
         return [
             {
@@ -178,7 +185,7 @@ class Catalogue:
                 "BodyPartExamined": _first(group["series"], "00180015"),
                 "ImageType": (group["instance"].get("00080008") or {}).get("Value", []),
                 "SOPClassUIDs": sorted(group["classes"]),
-                "SOPClassUID": sorted(group["classes"])[0],
+                "SOPClassUID": min(group["classes"]),
                 "instances": group["count"],
             }
             for group in grouped
@@ -238,7 +245,7 @@ class Catalogue:
                 if not new:
                     return outcomes
                 try:
-                    await driver.transaction(self.client, lambda session, new=new: self._write(session, new))
+                    await driver.transaction(self.client, partial(self._write, new))
                 except DuplicateKeyError:
                     continue
                 except BulkWriteError as exc:
@@ -253,7 +260,8 @@ class Catalogue:
             {"_id": {"$in": [row.instance_uid for row in rows]}}, {"digest": 1, "stored_digest": 1, "key": 1}
         )
         known: dict[str, dict[str, Any]] = {document["_id"]: document async for document in cursor}
-        outcomes, new = [], []
+        outcomes: list[Added] = []
+        new: list[InstanceRow] = []
         for row in rows:
             present = known.get(row.instance_uid)
             if present is not None and row.digest in (present["digest"], present["stored_digest"]):
@@ -268,7 +276,7 @@ class Catalogue:
                 }  # fmt: skip
         return outcomes, new
 
-    async def _write(self, session: Any, rows: list[InstanceRow]) -> None:
+    async def _write(self, rows: list[InstanceRow], session: Any) -> None:
         last = await self._number(session, len(rows))
         at = datetime.now(UTC)
         documents = [row.document(seq, at) for seq, row in enumerate(rows, last - len(rows) + 1)]

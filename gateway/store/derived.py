@@ -25,10 +25,11 @@ async def refresh(db: Any, study_uid: str | None = None) -> None:
 
 async def _refresh_study(db: Any, study_uid: str, version: int) -> None:
     """Derive the stale series of a study, then the study: what changes meanwhile leaves it stale for the next reader."""
-    stale = await db.series.find({"study_uid": study_uid, "stale": True}, {"series_uid": 1, "version": 1}).to_list(None)
-    for series in stale:
+    stale = db.series.find({"study_uid": study_uid, "stale": True}, {"series_uid": 1, "version": 1})
+    for series in await stale.to_list(None):
         await _refresh_series(db, study_uid, series)
-    members = await db.series.find({"study_uid": study_uid, "derived": {"$exists": True}}).sort("first", 1).to_list(None)
+    ready = {"study_uid": study_uid, "derived": {"$exists": True}}
+    members = await db.series.find(ready).sort("first", 1).to_list(None)
     if not members:
         await db.studies.delete_one({"_id": study_uid, "version": version})
         return

@@ -35,13 +35,13 @@ def connect(settings: MongoSettings, uri: str) -> Any:
     """Make a client for the running event loop; it connects when first used."""
     if settings.driver == "motor":
         try:
-            from motor.motor_asyncio import AsyncIOMotorClient  # noqa: PLC0415 - an optional package
+            from motor.motor_asyncio import AsyncIOMotorClient
         except ImportError as exc:
             raise ConfigurationError(
                 "mongodb.driver = \"motor\" needs the package: pip install 'isthmus[motor]'."
             ) from exc
         return AsyncIOMotorClient(uri, **_OPTIONS)
-    from pymongo import AsyncMongoClient  # noqa: PLC0415 - beside its alternative
+    from pymongo import AsyncMongoClient
 
     return AsyncMongoClient(uri, **_OPTIONS)
 

@@ -126,7 +126,7 @@ class EmbeddedMongo:
 
     def _prepare(self) -> None:
         """Everything that blocks, before mongod can start."""
-        self._binary = _find_binary(self._settings)
+        self._binary = find_binary(self._settings)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(self._folder)
         self._key = _load_or_create_key(self._key_file)
@@ -286,7 +286,7 @@ def _report(line: bytes) -> int:
     return int(entry["id"])
 
 
-def _find_binary(settings: MongoSettings) -> Path:
+def find_binary(settings: MongoSettings) -> Path:
     """`mongodb.binary`, else the one on PATH, else the one of the extra `embedded`."""
     if settings.binary is not None:
         if not os.access(settings.binary, os.X_OK):

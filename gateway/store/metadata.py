@@ -43,7 +43,11 @@ class MetadataReader:
             return await self._series(resource)
         await derived.refresh(self._db, resource.study_uid)
         async with driver.wrapped():
-            found = await self._db.series.find({"study_uid": resource.study_uid}, {"series_uid": 1}).sort("_id", 1).to_list(None)
+            found = (
+                await self._db.series.find({"study_uid": resource.study_uid}, {"series_uid": 1})
+                .sort("_id", 1)
+                .to_list(None)
+            )
         if not found:
             await self._catalogue.raise_missing(resource)
         parts = [await self._series(Resource(resource.study_uid, document["series_uid"])) for document in found]
@@ -84,15 +88,20 @@ class MetadataReader:
         if not found:
             await derived.refresh(self._db, resource.study_uid)
             await self._catalogue.raise_missing(resource)
-        prefixed = [
-            (document["json_gzip"], f"{self._root}/{Resource(document['study_uid'], document['series_uid'], document['_id']).path}/bulkdata/")
-            for document in found
-        ]  # fmt: skip
-        return _metadata(await self._run(_join, prefixed))
+        return _metadata(await self._run(_join, [(row["json_gzip"], self._bulkdata(row)) for row in found]))
+
+    def _bulkdata(self, row: dict[str, Any]) -> str:
+        """The path that the BulkDataURIs of an instance begin with."""
+        return f"{self._root}/{Resource(row['study_uid'], row['series_uid'], row['_id']).path}/bulkdata/"
 
     async def _keep(self, identity: str, version: int, built: Metadata) -> None:
         """Save what was built, for every worker; a later version replaces it."""
-        fields: dict[str, Any] = {"version": version, "root": self._root, "etag": built.etag, "size": len(built.gzip_body)}
+        fields: dict[str, Any] = {
+            "version": version,
+            "root": self._root,
+            "etag": built.etag,
+            "size": len(built.gzip_body),
+        }
         if len(built.gzip_body) <= _INLINE_BYTES:
             fields["body"] = Binary(built.gzip_body)
         else:
@@ -103,7 +112,7 @@ class MetadataReader:
 
 
 def _join(parts: Sequence[tuple[bytes, str]]) -> bytes:
-    """One compressed JSON array of the compressed data sets; a quote in a JSON string is escaped, so `_URI` is the key."""
+    """One compressed JSON array of data sets. Quotes within JSON strings are escaped, so `_URI` is always the key."""
     items = [gzip.decompress(packed).replace(_URI, _URI + prefix.encode()) for packed, prefix in parts]
     return gzip.compress(b"[" + b",".join(items) + b"]", 5, mtime=0)
 

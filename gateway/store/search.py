@@ -40,7 +40,9 @@ async def search(db: Any, query: Query) -> SearchPage:
     async with driver.wrapped():
         condition = await _condition(db, query)
         collection = db[_COLLECTION[query.level]]
-        cursor = collection.find(condition, _fields(query), sort=_SORT[query.level], skip=query.offset, limit=query.limit)
+        cursor = collection.find(
+            condition, _fields(query), sort=_SORT[query.level], skip=query.offset, limit=query.limit
+        )
         found = await cursor.to_list(None)
         total = query.offset + len(found)
         if len(found) == query.limit or (query.offset and not found):
@@ -141,7 +143,7 @@ async def _parents(db: Any, query: Query, found: list[dict[str, Any]]) -> dict[s
 
 
 def _item(query: Query, document: dict[str, Any], parents: Mapping[str, Mapping[str, Any]]) -> JsonDataSet:
-    """One result: the default attributes of its level and of the levels that the path leaves open, and those included."""
+    """One result: the default attributes of its level and of the levels that the path leaves open, and the included."""
     wanted = set(rows.DEFAULT_ATTRIBUTES[query.level]) | {"0020000D"}
     if query.level is Level.STUDY:
         attributes: dict[str, Any] = document["attributes"]
@@ -167,7 +169,9 @@ def _item(query: Query, document: dict[str, Any], parents: Mapping[str, Mapping[
 
 
 #: Default attributes that are left out when they have no value.
-_CONDITIONAL = frozenset(["00080201", "00081190", "00280008", "00280010", "00280011", "00280100", "00400244", "00400245", "00400275", "0008103E"])  # fmt: skip
+_CONDITIONAL = frozenset(
+    "00080201 00081190 0008103E 00280008 00280010 00280011 00280100 00400244 00400245 00400275".split()
+)
 
 
 def _tags(query: Query) -> set[str]:
