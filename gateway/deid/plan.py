@@ -1,0 +1,190 @@
+"""What a profile does with each attribute: PS3.15 Table E.1-1 with its options, and a rule by VR for all the rest.
+
+An attribute that no rule knows does not pass: unknown tags, private ones and binary values outside the modules that
+need them are removed, text is cleaned, dates, UIDs and names are replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from pydicom._dicom_dict import DicomDictionary
+
+from gateway.deid.profile import Profile
+
+HERE = Path(__file__).parent
+
+
+class Action(StrEnum):
+    """What is done with the value of an attribute."""
+
+    KEEP = "kept"
+    TRANSCODE = "kept as it is"
+    CLEAN = "cleaned"
+    CODE_STRING = "checked term"
+    CODE = "checked code"
+    NUMBER = "checked number"
+    DATE = "date moved"
+    TIME = "checked time"
+    OFFSET = "checked offset"
+    AGE = "age capped"
+    UID = "UID replaced"
+    RECURSE = "items de-identified"
+    EMPTY = "emptied"
+    DUMMY = "replaced"
+    REMOVE = "removed"
+
+
+#: VRs whose values are text.
+STRINGS: Final = frozenset("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+_TEXT: Final = ("LO", "SH", "ST", "LT", "UT", "UC")
+_NUMERIC: Final = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "US or SS")
+#: The rule for attributes that the standard's table leaves alone or says to keep clean.
+_BY_VR: Final = {
+    **dict.fromkeys(_TEXT, Action.CLEAN),
+    **dict.fromkeys(_NUMERIC, Action.KEEP),
+    **dict.fromkeys(("DS", "IS"), Action.NUMBER),
+    **dict.fromkeys(("DA", "DT"), Action.DATE),
+    **dict.fromkeys(("PN", "AE", "UR"), Action.EMPTY),
+    "CS": Action.CODE_STRING,
+    "TM": Action.TIME,
+    "AS": Action.AGE,
+    "UI": Action.UID,
+    "SQ": Action.RECURSE,
+}
+#: Groups whose binary attributes are pixels, waveforms, surfaces, spectra, vectors and look-up tables.
+_BINARY_GROUPS: Final = {
+    *(0x0018, 0x0022, 0x0028, 0x003A, 0x0064, 0x0066, 0x006A, 0x0070, 0x0080, 0x300A, 0x5400, 0x5600, 0x7FE0)
+}
+#: What the compound actions come to. A dummy is valid whatever the attribute's type, and so is a zero length where the
+#: table offers Z (PS3.15 E.1.1: the type decides; PS3.5 7.4: type 3 may be empty).
+_BASIC: Final = {
+    "X": Action.REMOVE,
+    "Z": Action.EMPTY,
+    "X/Z": Action.EMPTY,
+    "D": Action.DUMMY,
+    "Z/D": Action.DUMMY,
+    "X/D": Action.DUMMY,
+    "X/Z/D": Action.DUMMY,
+    "U": Action.UID,
+    "X/Z/U*": Action.RECURSE,
+}
+#: Sequences that the table replaces: their items are rebuilt from what is safe in them, or they go.
+_SEQUENCES: Final = {
+    0x00081111: Action.RECURSE,  # Referenced Performed Procedure Step Sequence: UIDs alone
+    0x00340001: Action.REMOVE,  # Flow Identifier Sequence
+    0x0040A073: Action.RECURSE,  # Verifying Observer Sequence
+    0x0040A730: Action.RECURSE,  # Content Sequence
+    0x00700001: Action.RECURSE,  # Graphic Annotation Sequence
+    0x00401101: Action.DUMMY,  # Person Identification Code Sequence
+}
+_CODE_TAGS: Final = {0x00080100, 0x00080102, 0x00080119, 0x00080120}
+_TEXT_VALUE: Final = 0x0040A160
+_TIMEZONE_OFFSET: Final = 0x00080201
+_CHARACTER_SET: Final = 0x00080005
+
+
+@cache
+def table() -> dict[str, tuple[str, dict[str, str]]]:
+    """Table E.1-1 (2024b with the rows that 2026c adds): tag pattern -> action of the profile and of its options."""
+    rows = json.loads((HERE / "e1_1.json").read_text(encoding="ascii"))
+    return {pattern: (basic, options) for pattern, basic, options in rows}
+
+
+@cache
+def safe_private() -> dict[tuple[int, str, int], str]:
+    """Table E.3.10-1: group, private creator and element within the block -> VR."""
+    rows = json.loads((HERE / "safe_private.json").read_text(encoding="ascii"))
+    return {(int(group, 16), creator, int(element, 16)): vr for group, creator, element, vr, _ in rows}
+
+
+class Plan:
+    """The action of one profile for every attribute."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._options = profile.options
+        self._keeps_dates = bool(profile.options & {"modified-dates", "retain-full-dates"})
+        self._actions = {tag: self._decide(tag) for tag in DicomDictionary}
+        self._actions |= {tag: self._ruled(tag, action) for tag, action in profile.rules.items()}
+        self._resolved: dict[tuple[int, str | None], tuple[Action, str]] = {}
+        self.keeps_safe_private = "retain-safe-private" in profile.options
+
+    def action(self, tag: int) -> Action:
+        """Return what to do with a standard attribute; one that PS3.6 does not list is removed."""
+        return self._actions.get(tag, Action.REMOVE)
+
+    def resolve(self, tag: int, declared: str | None) -> tuple[Action, str]:
+        """Return the action for an element and the VR to read it by, given the VR that the element declares."""
+        resolved = self._resolved.get((tag, declared))
+        if resolved is None:
+            resolved = self._resolve(tag, declared)
+            if tag in self._actions:  # so that what is remembered is bounded
+                self._resolved[tag, declared] = resolved
+        return resolved
+
+    def _resolve(self, tag: int, declared: str | None) -> tuple[Action, str]:
+        """Reconcile the declared VR with that of PS3.6; where they cannot both be true, the stricter rule holds."""
+        action = self.action(tag)
+        if tag not in DicomDictionary:
+            return action, declared or "UN"
+        vr = DicomDictionary[tag][0]
+        if not declared or declared in {"UN", vr} or action is Action.REMOVE:
+            return action, vr
+        if vr in STRINGS and declared in STRINGS:
+            return action, vr
+        if vr in STRINGS or "SQ" in {vr, declared}:
+            return Action.REMOVE, vr  # text in disguise, or items that are none
+        if declared in STRINGS:
+            return self.by_vr(tag, declared), declared
+        return action, declared
+
+    def by_vr(self, tag: int, vr: str) -> Action:
+        """Return what to do with an attribute about which nothing is known but its VR."""
+        if not self._keeps_dates and vr in {"DA", "DT", "TM"}:
+            return Action.EMPTY
+        if vr not in _BY_VR:  # OB, OW and the like
+            return Action.KEEP if tag >> 16 in _BINARY_GROUPS and vr not in {"UN", "NONE"} else Action.REMOVE
+        return _BY_VR[vr]
+
+    def _decide(self, tag: int) -> Action:
+        group, element, vr = tag >> 16, tag & 0xFFFF, DicomDictionary[tag][0]
+        if group < 0x0008 or element == 0 or tag == _CHARACTER_SET or not DicomDictionary[tag][4]:
+            return Action.REMOVE  # group lengths, other layers' groups, blanked entries; the character set is made anew
+        if tag in _CODE_TAGS:
+            return Action.CODE
+        basic, options = table().get(f"{tag:08X}", ("", {}))
+        chosen = [(option, options[option]) for option in sorted(options) if option in self._options]
+        if chosen:
+            return self._optional(tag, vr, *min(chosen, key=lambda choice: choice[1] == "K"))
+        if tag == _TEXT_VALUE and "clean-structured-content" not in self._options:
+            return Action.DUMMY
+        if not basic:
+            return self.by_vr(tag, vr)
+        if vr == "SQ" and "D" in basic:
+            return _SEQUENCES.get(tag, Action.REMOVE)
+        return Action.UID if vr == "UI" and "D" in basic else _BASIC[basic]
+
+    def _optional(self, tag: int, vr: str, option: str, action: str) -> Action:
+        """Resolve K and C of an option column; where both are asked for, C comes first."""
+        if tag == _TIMEZONE_OFFSET:
+            return Action.OFFSET
+        if option in {"modified-dates", "retain-full-dates"} and vr not in {"DA", "DT", "TM"}:
+            return Action.REMOVE  # time stamps signed or counted by machines, OB
+        if action == "K" and option != "retain-patient-characteristics" and vr in {*_TEXT, "UI", "AE", "PN", "CS"}:
+            return Action.TRANSCODE
+        return self.by_vr(tag, vr)
+
+    def _ruled(self, tag: int, action: str) -> Action:
+        vr = DicomDictionary[tag][0] if tag in DicomDictionary else "UN"
+        if action == "keep":
+            return Action.RECURSE if vr == "SQ" else Action.TRANSCODE
+        return {
+            "clean": self.by_vr(tag, vr),
+            "empty": Action.EMPTY,
+            "remove": Action.REMOVE,
+            "dummy": Action.REMOVE if vr == "SQ" else Action.DUMMY,
+        }[action]

@@ -1,0 +1,59 @@
+"""Which objects de-identification can answer for, and which it must turn away."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary
+
+from dicomweb.errors import Refused
+
+_MAX_DEPTH: Final = 64
+_MAX_ELEMENTS: Final = 4_000_000
+_ENCAPSULATED: Final = "1.2.840.10008.5.1.4.1.1.104."
+_RAW_DATA: Final = "1.2.840.10008.5.1.4.1.1.66"
+_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+
+
+class Refusal(Refused):
+    """De-identification refuses this object."""
+
+
+def check_class(sop_class_uid: str) -> None:
+    """Raise Refusal for classes that hold documents, directories or bytes that nobody can look into."""
+    if sop_class_uid.startswith(_ENCAPSULATED):
+        raise Refusal("Encapsulated documents cannot be de-identified.")
+    if sop_class_uid == _DIRECTORY:
+        raise Refusal("A DICOMDIR names patients and files; send the files themselves.")
+    if sop_class_uid == _RAW_DATA or sop_class_uid not in _STORAGE:
+        raise Refusal("The SOP class is not a storage class that can be de-identified.")
+
+
+def check_pixels(*, burned_in: str, image_type: str, label_in_image: str, hidden_overlay: bool) -> None:
+    """Raise Refusal if the object says that its pixels show identity, or may hide it."""
+    if burned_in == "YES":
+        raise Refusal("The object says that identity is burned into its pixels, and no region is known to blank.")
+    if label_in_image == "YES" or {"LABEL", "OVERVIEW"} & set(image_type.split("\\")[2:3]):
+        raise Refusal("The image shows the label of a slide.")
+    if hidden_overlay:
+        raise Refusal("An overlay lies in unused bits of the pixel data.")
+
+
+def check_limits(*, depth: int, elements: int) -> None:
+    """Raise Refusal if a header is nested too deep or has too many elements to be gone through safely."""
+    if depth > _MAX_DEPTH:
+        raise Refusal(f"Sequences are nested more than {_MAX_DEPTH} deep.")
+    if elements > _MAX_ELEMENTS:
+        raise Refusal(f"The header has more than {_MAX_ELEMENTS} elements.")
+
+
+def _storage_classes() -> frozenset[str]:
+    """Storage classes of PS3.4 Annexes B.5 and GG.3 as PS3.6 registers them, with the retired ones."""
+    return frozenset(
+        uid
+        for uid, (name, kind, *_) in UID_dictionary.items()
+        if kind == "SOP Class" and "Storage" in name and uid.startswith("1.2.840.10008.5.1.4.")
+    )
+
+
+_STORAGE: Final = _storage_classes()

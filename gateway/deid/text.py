@@ -1,0 +1,164 @@
+"""Clean Descriptors (PS3.15 E.3.5): free text keeps the words of radiology and loses everything else.
+
+An allow-list, because nobody can list all names: a word stays if DICOM's dictionaries or terms.txt know it, a number if
+it is too short to identify, a word with digits only if all its letters are known and its digits few. What remains of a
+masked stretch is `***`. Cleaning what is clean changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Final
+
+MASK: Final = "***"
+HERE: Final = Path(__file__).parent
+_CACHED: Final = 16_384
+_MAX_CACHED_CHARACTERS: Final = 256
+
+_MONTH: Final = r"(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]{0,6}\.?"
+_UID: Final = re.compile(r"(?<![\w.])(?:[0-2](?:\.\d+){5,}|2\.25\.\d{20,39})(?!\.?\w)", re.ASCII)
+_PATTERNS: Final = re.compile(
+    rf"""
+      \b(?:https?|ftp|file)://\S+ | \bwww\.\S+                             # addresses on the web
+    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                                         # electronic mail
+    | (?<!\d)\d{{1,4}}\s?[-/.]\s?\d{{1,2}}\s?[-/.]\s?\d{{2,4}}(?!\d)       # 12/03/47, 1947-03-12, 3.12.1947
+    | (?<!\w)\d{{1,2}}(?:st|nd|rd|th|\.)?[\s-]*{_MONTH}[\s,-]*\d{{2,4}}(?!\w)     # 12 March 1947, 12MAR47
+    | (?<!\w){_MONTH}[\s-]*\d{{1,2}}(?:st|nd|rd|th)?[\s,-]+\d{{2,4}}(?!\w)        # March 12th, 1947
+    | (?<![\d.])\d{{1,3}}(?:\.\d{{1,3}}){{2}}\.\d{{2,3}}(?![\d.])          # an IPv4 address, not a version
+    | (?P<run>\+?\(?\d{{2,4}}\)?(?:[\s./-]{{1,2}}\(?\d{{2,4}}\)?){{2,}})       # telephone and social security numbers
+    | (?<!\w)(?:9\d|1[0-2]\d)[\s-]*(?:y/o|yo|yrs?|years?|jahre?|y)(?!\w)   # ages over 89
+    """,
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+#: Fewer digits than this in a row of numbers are no telephone number but, say, a matrix.
+_MIN_RUN_DIGITS: Final = 7
+_CHUNK: Final = re.compile(r"[^\s\\^=,;|\"<>/()\[\]]+")
+_PART: Final = re.compile(r"[^\W_]+")
+_RUN: Final = re.compile(r"[^\W\d_]+|\d+")
+_CAMEL: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+#: 2000 passes: it is a b-value, and JPEG's.
+_YEAR: Final = re.compile(r"19\d\d|20(?!00)\d\d", re.ASCII)
+_MASKS: Final = re.compile(r"\*{3}(?:[\s^.,;:/_=()-]*\*{3})+|\*{4,}")
+_INITIAL: Final = re.compile(r"(\*{3}[\s,.^]{1,3})[^\W\d_]\b\.?|(?<!\w)[^\W\d_]\b\.?([\s,.^]{1,3}\*{3})")
+_MAX_DIGITS: Final = 4
+_MAX_DIGITS_MIXED: Final = 3
+_MAX_DIGITS_PRODUCT: Final = 8
+_MIN_WORD_CHARACTERS: Final = 4
+_MAX_DIGITS_DECIMAL: Final = 6
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Return the words that descriptors may keep, in lower case without accents."""
+    lines = (HERE / "terms.txt").read_text(encoding="utf-8").splitlines()
+    kept = {word for line in lines if not line.startswith("#") for word in line.split()}
+    return frozenset(kept | set((HERE / "vocabulary.txt").read_text(encoding="ascii").split()))
+
+
+class Cleaner:
+    """Cleans descriptors. `map_uid` replaces the UIDs that occur in text, so that references in it still hold."""
+
+    def __init__(self, map_uid: Callable[[str], str]) -> None:
+        self._map_uid = map_uid
+        self._words = vocabulary()
+        self._cached = lru_cache(_CACHED)(self._clean)
+
+    def __call__(self, text: str) -> str:
+        """Return `text` with everything that is not vocabulary masked."""
+        return self._cached(text) if len(text) <= _MAX_CACHED_CHARACTERS else self._clean(text)
+
+    def knows(self, text: str) -> bool:
+        """Whether nothing in `text` would be masked."""
+        return MASK not in text and self(text) == text
+
+    def _clean(self, text: str) -> str:
+        """Clean until nothing changes: a mask may leave a neighbour that only now stands out."""
+        while (cleaned := self._pass(text)) != text:
+            text = cleaned
+        return text
+
+    def _pass(self, text: str) -> str:
+        pieces, start = [], 0
+        for match in _UID.finditer(text):  # a mapped UID is a long number: it must not meet the patterns
+            pieces += [self._clean_around(text[start : match.start()]), self._map_uid(match.group())]
+            start = match.end()
+        return tidy("".join([*pieces, self._clean_around(text[start:])]))
+
+    def _clean_around(self, text: str) -> str:
+        return _CHUNK.sub(self._chunk, _PATTERNS.sub(_mask_pattern, text)) if text else text
+
+    def _chunk(self, match: re.Match[str]) -> str:
+        """Mask a stretch without separators whole if one word or number of it is unknown: identifiers have parts."""
+        chunk = match.group()
+        if MASK not in chunk and all(self._is_known(part, chunk) for part in _PART.finditer(chunk)):
+            return chunk
+        return MASK
+
+    def _is_known(self, part: re.Match[str], chunk: str) -> bool:
+        token = part.group()
+        if token.isalpha():
+            return len(token) == 1 or self._is_word(token)
+        if not token.isascii():
+            return False
+        return _is_harmless_number(part, chunk) if token.isdigit() else self._is_harmless_mixture(token)
+
+    def _is_harmless_mixture(self, token: str) -> bool:
+        """Whether a word with digits is one of physics, such as b1000, T2W, TE120, 512x512 or Image0001."""
+        runs = _RUN.findall(token)
+        letters, numbers = [run for run in runs if not run.isdigit()], [run for run in runs if run.isdigit()]
+        if not all(len(run) == 1 or self._is_word(run) for run in letters):
+            return False
+        shortest = min(map(len, letters))
+        if shortest < _MIN_WORD_CHARACTERS and any(len(run) > 2 and run.startswith("0") for run in numbers):
+            return False
+        glued = len(runs) == 2 or shortest > 1
+        most = _MAX_DIGITS_PRODUCT if "x" in token.lower() else _MAX_DIGITS if glued else _MAX_DIGITS_MIXED
+        return sum(map(len, numbers)) <= most
+
+    def _is_word(self, token: str) -> bool:
+        if token.lower() in self._words:
+            return True
+        plain = _without_accents(token)
+        if plain.lower() in self._words:
+            return True
+        humps = _CAMEL.findall(plain)
+        return (
+            len(humps) > 1 and "".join(humps) == plain and all(len(h) > 2 and h.lower() in self._words for h in humps)
+        )
+
+
+def tidy(text: str) -> str:
+    """Join neighbouring masks, and take in the initials beside them."""
+    if MASK not in text:
+        return text
+    while True:
+        tidied = _INITIAL.sub(lambda match: (match[1] or "") + MASK + (match[2] or ""), _MASKS.sub(MASK, text))
+        if tidied == text:
+            return text
+        text = tidied
+
+
+def _is_harmless_number(part: re.Match[str], chunk: str) -> bool:
+    """Whether a number is too short to identify anyone and no year."""
+    before, after = chunk[: part.start()], chunk[part.end() :]
+    if re.search(r"\d\.\Z", before) or re.match(r"\.\d", after):  # one side of a decimal point
+        return sum(character.isdigit() for character in chunk) <= _MAX_DIGITS_DECIMAL
+    return len(part.group()) <= _MAX_DIGITS and not _YEAR.fullmatch(part.group())
+
+
+def _mask_pattern(match: re.Match[str]) -> str:
+    run = match["run"]
+    if run and sum(character.isdigit() for character in run) < _MIN_RUN_DIGITS:
+        return run
+    return MASK
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
+    return "".join(character for character in decomposed if not unicodedata.combining(character))

@@ -1,0 +1,113 @@
+"""Text of elements, read and written without pydicom's value classes: those validate aloud and quote what they find.
+
+Text that stays ASCII stays a raw element, which costs nothing to write; other text becomes a decoded element, which is
+written in the character set of the data set, from now on UTF-8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from pydicom import config
+from pydicom.charset import decode_bytes, python_encoding
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
+
+Element: TypeAlias = DataElement | RawDataElement
+
+DEFAULT_ENCODINGS: Final = ("iso8859",)
+_ESC: Final = b"\x1b"
+_DELIMITERS: Final = {"PN": {0x5C, 0x5E, 0x3D}}
+_TEXT_DELIMITERS: Final = {0x5C, 0x0D, 0x0A, 0x09, 0x0C}
+#: VRs of one value, in which a backslash is a character like any other.
+_SINGLE: Final = frozenset({"ST", "LT", "UT", "UR"})
+_STANDALONE: Final = frozenset({"utf8", "gb18030", "gbk"})
+_MAX_LENGTH: Final = {"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240}
+_CONTROLS: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], None)
+
+
+def encodings_of(ds: Dataset, inherited: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the Python encodings that (0008,0005) of a data set or item declares; unknown terms are passed over."""
+    element = ds.get_item(0x00080005)
+    if element is None:
+        return inherited
+    terms = text_of(element, DEFAULT_ENCODINGS).split("\\")
+    known = [python_encoding[term.strip()] for term in terms if term.strip() in python_encoding]
+    if not known:
+        return DEFAULT_ENCODINGS
+    return (known[0],) if known[0] in _STANDALONE else tuple(name for name in known if name not in _STANDALONE)
+
+
+def text_of(element: Element, encodings: tuple[str, ...], vr: str = "LO") -> str:
+    """Return the text of an element, several values joined by backslashes, without padding."""
+    value = element.value
+    if isinstance(value, bytes):
+        text = value.decode("ascii") if value.isascii() and _ESC not in value else _decode(value, encodings, vr)
+        return text.rstrip(" \0")
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple | MultiValue):
+        return "\\".join(map(str, value))
+    return str(value)
+
+
+def read(ds: Dataset, tag: int, encodings: tuple[str, ...] = DEFAULT_ENCODINGS) -> str:
+    """Return the text of an element of `ds`, empty if there is none."""
+    element = ds.get_item(BaseTag(tag))
+    return "" if element is None else text_of(element, encodings)
+
+
+def _decode(value: bytes, encodings: tuple[str, ...], vr: str) -> str:
+    """Decode text; what the declared character set cannot read is tried as UTF-8, then as Latin-1, which reads all."""
+    if _ESC in value:
+        try:
+            return decode_bytes(value, encodings, _DELIMITERS.get(vr, _TEXT_DELIMITERS))
+        except (UnicodeError, LookupError, UserWarning):
+            return value.replace(_ESC, b"").decode("latin-1")
+    for encoding in (encodings[0], "utf-8"):
+        try:
+            return value.decode(encoding)
+        except (UnicodeError, LookupError):
+            continue
+    return value.decode("latin-1")
+
+
+def values_of(text: str, vr: str) -> list[str]:
+    """Split text into the values that its VR allows."""
+    return [text] if vr in _SINGLE else text.split("\\")
+
+
+def put_text(ds: Dataset, element: Element, text: str, vr: str) -> None:
+    """Give an element of `ds` new text, several values joined by backslashes."""
+    tag = BaseTag(element.tag)
+    if isinstance(element, RawDataElement) and text.isascii():
+        value = text.encode("ascii")
+        if len(value) % 2:
+            value += b"\0" if vr == "UI" else b" "
+        ds[tag] = element._replace(VR=vr, value=value, length=len(value))
+    else:
+        values = values_of(text, vr)
+        ds[tag] = make(tag, vr, values if len(values) > 1 else text)
+
+
+def make(tag: int, vr: str, value: object) -> DataElement:
+    """Make an element without validation, for messages about a value would quote it."""
+    return DataElement(BaseTag(tag), vr, value, validation_mode=config.IGNORE)
+
+
+def map_values(text: str, vr: str, replace: Callable[[str], str]) -> str:
+    """Replace each value of `text`; a result that is too long for its VR gives way to the mask alone."""
+    limit = _MAX_LENGTH.get(vr)
+    results = []
+    for value in values_of(text, vr):
+        result = replace(value)
+        results.append(result if limit is None or len(result) <= max(limit, len(value)) else "***")
+    return "\\".join(results)
+
+
+def printable(text: str) -> str:
+    """Return `text` without control characters other than line breaks and tabs (PS3.5 section 6.1.3)."""
+    return text if text.isprintable() else text.translate(_CONTROLS)
