@@ -47,49 +47,65 @@ async def run(
     queue, meshes, lease = RunQueue(db), MeshStore(db, objects), Lease(db)
     archive = archive_for("plugin")
     executor = Executor(queue, Filing(queue, archive, meshes), archive, objects, runner, registry)
-    deletions = Deletions(db, queue, meshes)
-    while True:
-        try:
-            await queue.create_indexes()
-            await meshes.create_indexes()
-            while not await lease.acquire():  # noqa: ASYNC110 - another machine gives it up, or is lost
-                await asyncio.sleep(lease.renew_every_s)
-            logger.info("this process dispatches the runs of plugins")
-            await Dispatcher(queue, lease, executor, deletions, max_runs=settings.ray.max_runs).lead(runner)
-        except CatalogueUnavailable:
-            logger.warning("the catalogue cannot be reached; no run is started until it can")
+    dispatcher = Dispatcher(queue, lease, executor, Deletions(db, queue, meshes), runner, settings.ray.max_runs)
+    try:
+        while True:
+            try:
+                await queue.create_indexes()
+                await meshes.create_indexes()
+                await dispatcher.lead()
+            except CatalogueUnavailable:
+                logger.warning("the catalogue cannot be reached; no run is started until it can")
             await asyncio.sleep(lease.renew_every_s)
-        finally:
-            with suppress(CatalogueUnavailable):
-                await lease.release()
+    finally:
+        await dispatcher.close()
 
 
 class Dispatcher:
     """The one that leads: starts what is queued, ends what is to be cancelled, follows deletions."""
 
     def __init__(
-        self, queue: RunQueue, lease: Lease, executor: Executor, deletions: Deletions, *, max_runs: int
+        self,
+        queue: RunQueue,
+        lease: Lease,
+        executor: Executor,
+        deletions: Deletions,
+        runner: Runner,
+        max_runs: int,
     ) -> None:
         self._queue = queue
         self._lease = lease
         self._executor = executor
         self._deletions = deletions
+        self._runner = runner
         self._max_runs = max_runs
+        self._started = False
         self._wake = asyncio.Event()
 
-    async def lead(self, runner: Runner) -> None:
-        """Dispatch until the lease is lost."""
+    async def lead(self) -> None:
+        """Dispatch as long as the lease is held; return at once if another has it."""
+        if not await self._lease.acquire():
+            return
+        logger.info("this process dispatches the runs of plugins")
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hold_lease(), name="dispatcher-lease")
                 await self._recover()
-                await self._start(runner)
+                await self._start_runner()
                 group.create_task(self._listen(), name="dispatcher-signals")
                 group.create_task(self._dispatch(group), name="dispatcher")
         except* LeaseLost:
             logger.warning("another dispatcher has taken over")
+        except* CatalogueUnavailable:
+            logger.warning("the catalogue was lost; what ran is adopted when it is back")
         finally:
-            await runner.close()
+            with suppress(CatalogueUnavailable):
+                await self._lease.release()
+
+    async def close(self) -> None:
+        """End the runner, if it was started."""
+        if self._started:
+            await self._runner.close()
 
     async def _hold_lease(self) -> None:
         while True:
@@ -103,12 +119,13 @@ class Dispatcher:
             logger.warning("run %s was left running by a dispatcher that is gone", orphan.id)
             await self._executor.give_up(orphan, RunFailed("The machine that ran it was lost.", retryable=True))
 
-    async def _start(self, runner: Runner) -> None:
-        while True:
+    async def _start_runner(self) -> None:
+        while not self._started:
             try:
-                return await runner.start()
+                await self._runner.start()
+                self._started = True
             except Exception:  # whatever a cluster's client raises; runs wait meanwhile
-                logger.exception("the cluster for plugins did not start; trying again in %.0f s", RESTART_S)
+                logger.exception("the plugins' runner did not start; trying again in %.0f s", RESTART_S)
                 await asyncio.sleep(RESTART_S)
 
     async def _listen(self) -> None:

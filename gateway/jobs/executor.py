@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from dicomweb.errors import IsthmusError
+from dicomweb.errors import IsthmusError, Unavailable
 from dicomweb.ports import Archive
 from dicomweb.resource import Resource
 from gateway.jobs.filing import Filing
@@ -90,9 +90,7 @@ class Executor:
                 return await self._write(run, verdict)
             except LeaseLost:
                 return logger.warning("run %s was taken over by another dispatcher", run.id)
-            except IsthmusError as exc:
-                if not exc.retryable:
-                    raise
+            except Unavailable:
                 await asyncio.sleep(1)
 
     async def _write(self, run: Run, verdict: Verdict) -> None:
@@ -151,9 +149,9 @@ class Executor:
             await relay(handle, self._queue, run)
             return await handle.result()
         except asyncio.CancelledError:
-            await handle.cancel()
             with suppress(TimeoutError, RunCancelled, RunFailed):
                 async with asyncio.timeout(GRACE_S):
+                    await handle.cancel()
                     await handle.result()
             raise
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import logging
+from collections.abc import AsyncIterator
 
-from dicomweb.errors import Gone, NotFound
+from dicomweb.errors import Gone, IsthmusError, NotFound
 from dicomweb.ports import Archive
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.model import Output, Run, new_id
 from gateway.jobs.queue import RunQueue
 from gateway.store.objects import CHUNK_BYTES
 from ray_plugins.task import DicomObject, RunFailed, TaskResult
+
+logger = logging.getLogger(__name__)
 
 
 class Filing:
@@ -45,18 +48,19 @@ class Filing:
             raise RunFailed(f"The archive refused the {item.kind.upper()} object {item.title!r}: {outcome.reason}")
 
     async def take_back(self, run: Run) -> None:
-        """Remove whatever was filed of a run that did not succeed."""
-        await self._remove(await self._queue.staged(run))
-
-    async def _remove(self, outputs: Iterable[Output]) -> None:
-        for output in outputs:
-            if output.mesh_id is not None:
-                await self._meshes.delete(output.mesh_id)
-                continue
+        """Remove whatever was filed of a run that did not succeed. Raises LeaseLost, Unavailable."""
+        for output in await self._queue.staged(run):
             try:
-                await self._archive.delete(output.resource)
+                if output.mesh_id is not None:
+                    await self._meshes.delete(output.mesh_id)
+                else:
+                    await self._archive.delete(output.resource)
             except (NotFound, Gone):
                 continue  # it had not been stored yet
+            except IsthmusError as exc:
+                if exc.retryable:
+                    raise
+                logger.exception("run %s: its %s could not be taken back", run.id, output.kind)
 
 
 def _dicom_output(item: DicomObject) -> Output:

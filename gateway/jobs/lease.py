@@ -17,15 +17,16 @@ class Lease:
         self._leases = db["leases"]
         self._lease_ms = int(lease_s * 1000)
         self.renew_every_s = lease_s / 4
-        self.token = secrets.token_hex(8)
+        self.token = ""
 
     @wrapped()
     async def acquire(self) -> bool:
-        """Take the lease if it is free, expired or held already; say whether it is held now."""
+        """Take the lease, under a new token, if it is free or expired; say whether it is held now."""
         free = {"token": "", "renewed": datetime(1970, 1, 1, tzinfo=UTC)}
         await self._leases.update_one({"_id": "dispatcher"}, {"$setOnInsert": free}, upsert=True)
+        self.token = secrets.token_hex(8)
         expired = {"$expr": {"$lt": ["$renewed", {"$subtract": ["$$NOW", self._lease_ms]}]}}
-        return await self._write({"$or": [{"token": {"$in": ["", self.token]}}, expired]}, self.token)
+        return await self._write({"$or": [{"token": ""}, expired]}, self.token)
 
     @wrapped()
     async def renew(self) -> None:
