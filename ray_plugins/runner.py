@@ -7,15 +7,21 @@ A runner executes and forgets: states, timeouts and retries are gateway/jobs'. B
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import queue
+import secrets
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, cast
 
 from ray_plugins.execution import Reporter, execute
 from ray_plugins.registry import Registry
-from ray_plugins.sdk import Cancelled, Context, Event, Log, Progress
+from ray_plugins.sdk import Cancelled, Context, Event, Log, Plugin, Progress
+from ray_plugins.session import end_leftovers, short_folder
 from ray_plugins.task import DicomObject, MeshFiles, RunCancelled, RunFailed, Task, TaskResult
 
 __all__ = [
@@ -26,11 +32,14 @@ __all__ = [
     "Log",
     "MeshFiles",
     "Progress",
+    "RayRunner",
     "RunCancelled",
     "RunFailed",
     "Runner",
+    "RunnerUnavailable",
     "Task",
     "TaskResult",
+    "end_leftovers",
 ]
 
 
@@ -132,3 +141,195 @@ class LocalRunner(Runner):
         """Cancel what runs; each ends at its next `check_cancelled`."""
         for cancelled in tuple(self._running):
             cancelled.set()
+
+
+#: Seconds that a cancelled task has to notice before its worker is killed.
+CANCEL_GRACE_S = 5.0
+
+#: Environment of a local Ray: no reports to its makers, listeners on loopback only, none without the token.
+LOCAL_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # "no cluster": Ray then takes 127.0.0.1 for the node's address
+    "RAY_AUTH_MODE": "token",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class RayRunner(Runner):
+    """Runs tasks on Ray: one that it starts on this machine, or a cluster by address.
+
+    A task is a streaming generator: its events come through Ray as they happen, its result last, by the object store.
+    There is one driver a process, so one RayRunner a process.
+
+    Parameters
+    ----------
+    temp_dir : where a local Ray keeps sockets and logs. If its path is too long for sockets, a private folder under the
+        system's temporary folder takes its place.
+    address : of a cluster; empty to start a local Ray.
+    cpus : that tasks may use together; 0 for all of the machine.
+    object_store_bytes : shared memory for results.
+    environment : variables for the workers of a local Ray, such as AWS_* to read from S3.
+    """
+
+    def __init__(
+        self,
+        temp_dir: Path,
+        *,
+        address: str = "",
+        cpus: int = 0,
+        object_store_bytes: int = 512 << 20,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.temp_dir = short_folder(temp_dir)
+        self._address = address
+        self._cpus = cpus
+        self._object_store_bytes = object_store_bytes
+        self._environment = dict(environment or {})
+        self._registry = Registry()
+        self._capacity: Mapping[str, float] = {}
+        # The parent-death signal that ends Ray with its owner follows the thread that started it: it has to live on.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="isthmus-ray")
+
+    async def start(self) -> None:
+        """Start or join Ray; takes some seconds for a local one, after ending what an earlier one left.
+
+        Raises
+        ------
+        RunnerUnavailable : with one sentence.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
+
+    async def close(self) -> None:
+        """Leave Ray; a local one is ended with all its processes."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown(wait=False)
+
+    async def submit(self, task: Task) -> Handle:
+        """Start a task, or queue it in Ray until its resources are free."""
+        import ray
+
+        plugin = self._registry.get(task.plugin)
+        generator = ray.remote(_remote).options(**self._options(plugin, task)).remote(task)
+        cancelling = threading.Event()
+        ended = threading.Event()
+
+        def work(report: Callable[[Event], None]) -> TaskResult:
+            try:
+                return _follow(generator, report, cancelling)
+            finally:
+                ended.set()
+
+        def cancel() -> None:
+            cancelling.set()
+            ray.cancel(generator)
+            if not ended.wait(CANCEL_GRACE_S):
+                ray.cancel(generator, force=True)
+
+        return Handle(work, cancel)
+
+    def _options(self, plugin: Plugin, task: Task) -> dict[str, Any]:
+        """Resources of a task, never more than the cluster has: a task that can never start would wait for ever."""
+        wanted, capacity = plugin.resources, self._capacity
+        return {
+            "name": f"{plugin.name} {task.run_id}",
+            "num_returns": "streaming",
+            "num_cpus": min(wanted.cpus, capacity.get("CPU", 0)),
+            "num_gpus": min(wanted.gpus, capacity.get("GPU", 0)),
+            "memory": min(wanted.memory_mb << 20, int(capacity.get("memory", 0))),
+            "max_retries": 0,
+            "max_calls": 0,  # a worker with a GPU is kept, too: imports and CuPy's kernels stay warm
+        }
+
+    def _connect(self) -> None:
+        if not self._address:
+            self._prepare_local()
+        import ray
+
+        options: dict[str, Any] = {"address": self._address}
+        if not self._address:
+            options = {
+                "address": "local",
+                "num_cpus": self._cpus or None,
+                "object_store_memory": self._object_store_bytes,
+                "include_dashboard": False,
+                "_node_ip_address": "127.0.0.1",
+                "_temp_dir": str(self.temp_dir),
+            }
+        try:
+            ray.init(**options, log_to_driver=False, configure_logging=False, ignore_reinit_error=False)
+            self._capacity = cast(Any, ray.cluster_resources)()
+        except (ConnectionError, OSError, RuntimeError, ValueError) as exc:
+            raise RunnerUnavailable(f"Ray could not be started: {str(exc).splitlines()[0]}") from exc
+
+    def _prepare_local(self) -> None:
+        self.temp_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        end_leftovers(self.temp_dir)
+        token = self.temp_dir / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32), encoding="ascii")
+        os.environ.update(LOCAL_ENVIRONMENT | {"RAY_AUTH_TOKEN_PATH": str(token)} | self._environment)
+
+    def _disconnect(self) -> None:
+        import ray
+
+        ray.shutdown()
+        if not self._address:
+            end_leftovers(self.temp_dir)
+
+
+class RunnerUnavailable(Exception):
+    """Ray cannot be started or reached."""
+
+
+def _remote(task: Task) -> Iterator[Event | TaskResult | RunFailed | RunCancelled]:
+    """Run a task in a Ray worker: its events, then its outcome. The plugin has a thread; this one feeds Ray."""
+    events: queue.SimpleQueue[Event | TaskResult | RunFailed | RunCancelled] = queue.SimpleQueue()
+    cancelled = threading.Event()
+
+    def work() -> None:
+        context = Context(Reporter(events.put), cancelled.is_set)
+        try:
+            events.put(execute(task, Registry(), context))
+        except RunFailed as exc:
+            events.put(exc)
+        except Cancelled:
+            events.put(RunCancelled())
+
+    plugin = threading.Thread(target=work, name="plugin", daemon=True)
+    plugin.start()
+    try:
+        item: Any = None
+        while not isinstance(item, TaskResult | RunFailed | RunCancelled):
+            with contextlib.suppress(queue.Empty):
+                # Ray interrupts by setting a flag that only a running interpreter sees: never wait long.
+                item = events.get(timeout=0.1)
+                yield item
+    except KeyboardInterrupt:
+        cancelled.set()
+        plugin.join()  # the owner kills this worker if it takes too long
+        raise
+
+
+def _follow(generator: Any, report: Callable[[Event], None], cancelling: threading.Event) -> TaskResult:
+    """Pass on what a remote run gives, and turn its end, of whatever kind, into a result or one exception."""
+    import ray
+    from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError
+
+    try:
+        for reference in generator:
+            item = ray.get(reference)
+            if isinstance(item, TaskResult):
+                return item
+            if isinstance(item, RunFailed | RunCancelled):
+                raise item
+            report(item)
+    except OutOfMemoryError as exc:
+        raise RunFailed("The run was ended because its machine ran out of memory.") from exc
+    except (RayError, GetTimeoutError) as exc:
+        if cancelling.is_set():
+            raise RunCancelled from exc
+        report(Log(str(exc)))
+        raise RunFailed("The worker process of the run died.", retryable=True) from exc
+    if cancelling.is_set():
+        raise RunCancelled
+    raise RunFailed("The run ended without a result.", retryable=True)

@@ -195,6 +195,8 @@ class Code:
     meaning: str
 
 
+MORPHOLOGICAL_OPERATIONS = Code("123104", "DCM", "Morphological Operations")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 TISSUE = Code("85756007", "SCT", "Tissue")
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 
@@ -226,13 +228,14 @@ class Measurement:
 class Surface:
     """A mesh to be made of a mask.
 
-    `field`, if given, is a float array of the mask's shape, positive inside: its zero places the surface between
-    voxels more finely than the mask can. `smooth` counts Taubin iterations; `triangles` is the most to keep.
+    Where a mask came of a threshold, `image` and `level` place the surface between voxels, where the image crosses
+    the level, more finely than the mask can. `smooth` counts Taubin iterations; `triangles` is the most to keep.
     """
 
     title: str
     mask: NDArray[np.bool_]
-    field: NDArray[np.float32] | None = None
+    image: NDArray[Any] | None = None
+    level: float = 0
     triangles: int = 200_000
     smooth: int = 10
     color: tuple[int, int, int] = (220, 200, 150)
@@ -275,13 +278,14 @@ class Result:
         title: str,
         mask: NDArray[np.bool_],
         *,
-        field: NDArray[np.float32] | None = None,
+        image: NDArray[Any] | None = None,
+        level: float = 0,
         triangles: int = 200_000,
         smooth: int = 10,
         color: tuple[int, int, int] = (220, 200, 150),
     ) -> Self:
         """Give a mask whose surface is wanted in 3D; see :class:`Surface`."""
-        self.surfaces.append(Surface(title, mask, field, triangles, smooth, color))
+        self.surfaces.append(Surface(title, mask, image, level, triangles, smooth, color))
         return self
 
 
@@ -302,6 +306,7 @@ class Plugin:
     resources: Resources
     timeout_s: float
     schema: Mapping[str, Any]
+    family: Code
     check: Callable[[Mapping[str, Any]], str | None] | None = None
 
     @property
@@ -360,6 +365,7 @@ def plugin(
     category: str = "Segmentation",
     resources: Resources = Resources(),
     timeout_s: float = 600,
+    family: Code = MORPHOLOGICAL_OPERATIONS,
     check: Callable[[Mapping[str, Any]], str | None] | None = None,
 ) -> Callable[[Callable[..., Result]], Plugin]:
     """Make a plugin of a function `(volume, context, parameters…) -> Result`.
@@ -369,6 +375,7 @@ def plugin(
     name : lower-case words joined by hyphens; it is the plugin's address in the REST API and its entry point.
     accepts : the series that it takes.
     timeout_s : a run that takes longer is ended.
+    family : of the algorithm, PS3.16 CID 7162.
     check : judges parameters together, after the schema: one sentence that says the fault, or None.
 
     Raises
@@ -382,7 +389,7 @@ def plugin(
         description = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
         schema = _schema(function)
         return Plugin(
-            function, name, title, version, description, category, accepts, resources, timeout_s, schema, check
+            function, name, title, version, description, category, accepts, resources, timeout_s, schema, family, check
         )
 
     return declare

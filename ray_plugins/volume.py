@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from ray_plugins.sdk import Context, PluginError, Volume
 
@@ -243,8 +243,8 @@ def _fetcher(uris: Sequence[str]) -> Callable[[str], bytes]:
     """
     client: Any = None
     if any(uri.startswith("s3://") for uri in uris):
-        from botocore.config import Config  # type: ignore[import-untyped]
-        from botocore.session import get_session  # type: ignore[import-untyped]
+        from botocore.config import Config
+        from botocore.session import get_session
 
         client = get_session().create_client("s3", config=Config(max_pool_connections=MAX_THREADS))
 
