@@ -1,0 +1,36 @@
+import { useMemo } from "preact/hooks";
+import { seriesMetadata } from "../api";
+import { type Dataset, text } from "../dicom";
+import { useResource } from "../hooks";
+import { framesOf } from "../imaging/frames";
+import type { Segmentation } from "../imaging/segmentation";
+import { FrameViewer } from "./FrameViewer";
+import { Notice } from "./Notice";
+import { ReportView } from "./ReportView";
+
+interface Props {
+  study: string;
+  series: Dataset;
+  segmentation: Segmentation | null;
+}
+
+/** Shows what a series holds: images, a structured report, or a word about why there is nothing to see. */
+export function ImageViewer({ study, series, segmentation }: Props) {
+  const uid = text(series, "SeriesInstanceUID");
+  const metadata = useResource((signal) => seriesMetadata(study, uid, signal), [study, uid]);
+  const frames = useMemo(() => framesOf(metadata.data ?? []), [metadata.data]);
+  const reports = metadata.data?.filter((dataset) => text(dataset, "ValueType") === "CONTAINER") ?? [];
+
+  if (metadata.error) return <Notice error={metadata.error} retry={metadata.reload} />;
+  if (!metadata.data) return <div class="stage stage-waiting" aria-busy="true" />;
+  if (frames.length > 0) {
+    return <FrameViewer study={study} series={uid} modality={text(series, "Modality")} frames={frames} segmentation={segmentation} />;
+  }
+  if (reports.length > 0) return <ReportView reports={reports} />;
+  return (
+    <div class="message">
+      <h2>This series has no images</h2>
+      <p>OHIF may know how to show it.</p>
+    </div>
+  );
+}

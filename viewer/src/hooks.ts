@@ -1,0 +1,65 @@
+/** Hooks that several pages use. */
+
+import { type Inputs, useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { ApiError } from "./api";
+import { type ServerEvents, subscribe } from "./events";
+
+export interface Resource<T> {
+  data: T | null;
+  error: ApiError | null;
+  loading: boolean;
+  /** Asks again and keeps what is shown until the answer is there. */
+  reload: () => void;
+}
+
+/** Loads something when `inputs` change; an answer that came too late is dropped. */
+export function useResource<T>(load: (signal: AbortSignal) => Promise<T>, inputs: Inputs): Resource<T> {
+  const [state, setState] = useState<{ data: T | null; error: ApiError | null; loading: boolean }>({ data: null, error: null, loading: true });
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    const control = new AbortController();
+    setState((before) => ({ ...before, loading: true }));
+    load(control.signal).then(
+      (data) => !control.signal.aborted && setState({ data, error: null, loading: false }),
+      (error: unknown) => !control.signal.aborted && setState((before) => ({ data: before.data, error: asApiError(error), loading: false })),
+    );
+    return () => control.abort();
+  }, [...inputs, round]);
+  const reload = useCallback(() => setRound((before) => before + 1), []);
+  return { ...state, reload };
+}
+
+export function asApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) {
+    if (error.status === 401) dispatchEvent(new Event(SIGNED_OUT));
+    return error;
+  }
+  return new ApiError(0, error instanceof Error ? error.message : String(error));
+}
+
+/** Sent to the window when the server wants to know who is asking. */
+export const SIGNED_OUT = "isthmus:signed-out";
+
+export function useServerEvents(listener: <Name extends keyof ServerEvents>(name: Name, data: ServerEvents[Name]) => void): void {
+  const latest = useRef(listener);
+  latest.current = listener;
+  useEffect(() => subscribe((name, data) => latest.current(name, data)), []);
+}
+
+/** `call`, once things have been quiet for `delay_ms`. */
+export function useDebounced(call: () => void, delay_ms: number): () => void {
+  const timer = useRef(0);
+  const latest = useRef(call);
+  latest.current = call;
+  useEffect(() => () => clearTimeout(timer.current), []);
+  return useCallback(() => {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => latest.current(), delay_ms) as unknown as number;
+  }, [delay_ms]);
+}
+
+export function useTitle(title: string): void {
+  useEffect(() => {
+    document.title = title ? `${title} · Isthmus` : "Isthmus";
+  }, [title]);
+}

@@ -1,0 +1,49 @@
+import { useState } from "preact/hooks";
+import { ApiError, signIn } from "../api";
+import { useTitle } from "../hooks";
+
+export function SignInPage() {
+  useTitle("Sign in");
+  const [problem, setProblem] = useState("");
+  const [busy, setBusy] = useState(false);
+
+  const submit = async (event: SubmitEvent) => {
+    event.preventDefault();
+    const token = String(new FormData(event.currentTarget as HTMLFormElement).get("token") ?? "").trim();
+    setBusy(true);
+    try {
+      await signIn(token);
+      location.reload();
+    } catch (error) {
+      const refused = error instanceof ApiError && error.status < 500;
+      setProblem(refused ? "This token is not valid, or it has expired." : "The gateway cannot be reached. Try again shortly.");
+      setBusy(false);
+    }
+  };
+
+  return (
+    <main class="sign-in" id="main">
+      <svg class="sign-in-mark" viewBox="2 9 28 14" aria-hidden="true">
+        <path d="M9 9.500a6.500 6.500 0 1 0 4.600 11.100c1.500-1.300 3.300-1.300 4.800 0a6.500 6.500 0 1 0 0-9.200c-1.500 1.300-3.300 1.300-4.800 0A6.500 6.500 0 0 0 9 9.500z" />
+      </svg>
+      <h1>Sign in to Isthmus</h1>
+      <p>
+        Open the one-time link that <code>isthmus serve</code> printed when it started. It works once; each start prints a new one.
+      </p>
+      <form onSubmit={submit}>
+        <label for="token">Or enter an access token</label>
+        <input id="token" name="token" type="password" autocomplete="current-password" required aria-invalid={problem !== ""} aria-describedby="token-help" />
+        <p id="token-help" class={problem ? "problem" : "help"} role={problem ? "alert" : undefined}>
+          {problem || (
+            <>
+              Whoever runs the gateway makes one with <code>isthmus token create</code>.
+            </>
+          )}
+        </p>
+        <button type="submit" class="button button-main" disabled={busy}>
+          Sign in
+        </button>
+      </form>
+    </main>
+  );
+}
