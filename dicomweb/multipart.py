@@ -137,12 +137,10 @@ def boundary_for(*validators: str) -> str:
     return "isthmus-" + hashlib.sha256("\0".join(validators).encode()).hexdigest()[:40]
 
 
-def part_head(boundary: str, content_type: str, size: int, location: str, *, first: bool) -> bytes:
+def part_head(boundary: str, content_type: str, size: int | None, location: str, *, first: bool) -> bytes:
     """What comes before the bytes of a part; `Content-Type` leads and is spelt so since viewers search for it."""
-    head = (
-        f"--{boundary}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Location: {location}\r\nContent-Length: {size}\r\n\r\n"
-    )
+    length = "" if size is None else f"Content-Length: {size}\r\n"
+    head = f"--{boundary}\r\nContent-Type: {content_type}\r\nContent-Location: {location}\r\n{length}\r\n"
     return (head if first else "\r\n" + head).encode("ascii")
 
 

@@ -106,7 +106,8 @@ class Archive(Protocol):
 
     async def search(self, query: Query) -> SearchPage:
         """Find studies, series or instances. Items carry every default attribute of their level, sorted by tag,
-        but for Retrieve URL (0008,1190), which the handler adds. Same query, same order."""
+        but for Retrieve URL (0008,1190), which the handler adds. Same query, same order.
+        """
         ...
 
     async def instances(self, resource: Resource) -> Sequence[StoredInstance]:

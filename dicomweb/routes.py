@@ -1,0 +1,92 @@
+"""The route table of the DICOMweb services: a new resource is one handler and one line here."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from dicomweb import codecs, render
+from dicomweb.capabilities import Capabilities, Route, Transaction
+from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, JSON, OCTET_STREAM
+from dicomweb.ports import Services
+from dicomweb.qido import Qido
+from dicomweb.query import SEARCHABLE
+from dicomweb.resource import Level
+from dicomweb.stored import Headers
+from dicomweb.stow import Stow
+from dicomweb.wado import Wado
+from dicomweb.wado_pixels import WadoPixels
+from dicomweb.wado_rendered import WadoRendered
+
+_STUDY = "/studies/{study}"
+_SERIES = _STUDY + "/series/{series}"
+_INSTANCE = _SERIES + "/instances/{instance}"
+_FRAMES = _INSTANCE + "/frames/{frames}"
+_LEVELS = (_STUDY, _SERIES, _INSTANCE)
+
+_FILES = (f'multipart/related; type="{DICOM}"', DICOM)
+_BULK = (f'multipart/related; type="{OCTET_STREAM}"', OCTET_STREAM)
+_PIXELS = (*_BULK, *dict.fromkeys(f'multipart/related; type="{one}"' for one in COMPRESSED.values()))
+_PICTURES = (*render.MEDIA_TYPES, "application/pdf", "video/mp4")
+
+_RETRIEVE = Transaction("Retrieve Instances", _FILES, query=["accept"])
+_METADATA = Transaction("Retrieve Metadata", [DICOM_JSON, JSON], query=["accept"])
+_RETRIEVE_FRAMES = Transaction("Retrieve Frames", _PIXELS, query=["accept"])
+_PIXEL_DATA = Transaction("Retrieve Pixel Data", _PIXELS, query=["accept"])
+_BULK_DATA = Transaction("Retrieve Bulkdata", _BULK, query=["accept"])
+_RENDERED = Transaction("Retrieve Rendered", _PICTURES, query=["accept", "viewport", "window", "quality"])
+_THUMBNAIL = Transaction("Retrieve Thumbnail", render.MEDIA_TYPES, query=["accept", "viewport"])
+_STORE = Transaction("Store Instances", [DICOM_JSON], _FILES)
+_DELETE = Transaction("Delete")
+
+
+def add_routes(app: web.Application, services: Services, prefix: str = "/dicomweb") -> None:
+    """Serve QIDO-RS, WADO-RS, STOW-RS and their capabilities below `prefix`."""
+    codecs.register()
+    table = routes(services)
+    for route in table:
+        app.router.add_route(route.method, prefix + route.path, route.handler)
+    capabilities = Capabilities(services, table)
+    for path in (prefix, prefix + "/"):
+        app.router.add_route("OPTIONS", path, capabilities.describe)
+
+
+def routes(services: Services) -> list[Route]:
+    """The table. HEAD is answered wherever GET is."""
+    headers = Headers(services.run)
+    qido, stow = Qido(services), Stow(services)
+    wado, pixels, rendered = Wado(services, headers), WadoPixels(services, headers), WadoRendered(services, headers)
+    searches = [
+        (Level.STUDY, "/studies"),
+        (Level.SERIES, "/series"),
+        (Level.INSTANCE, "/instances"),
+        (Level.SERIES, _STUDY + "/series"),
+        (Level.INSTANCE, _STUDY + "/instances"),
+        (Level.INSTANCE, _SERIES + "/instances"),
+    ]
+    reads = [
+        *((path, qido.search(level), _search(level)) for level, path in searches),
+        *((path, wado.retrieve, _RETRIEVE) for path in _LEVELS),
+        *((path + "/metadata", wado.metadata, _METADATA) for path in _LEVELS),
+        *((path + "/rendered", rendered.rendered, _RENDERED) for path in (*_LEVELS, _FRAMES)),
+        *((path + "/thumbnail", rendered.thumbnail, _THUMBNAIL) for path in (*_LEVELS, _FRAMES)),
+        (_FRAMES, pixels.frames, _RETRIEVE_FRAMES),
+        (_INSTANCE + "/pixeldata", pixels.pixel_data, _PIXEL_DATA),
+        (_INSTANCE + "/bulkdata/{path:.+}", pixels.bulk_data, _BULK_DATA),
+    ]
+    return [
+        *(Route(method, *read) for read in reads for method in ("GET", "HEAD")),
+        *(Route("POST", path, stow.store, _STORE) for path in ("/studies", _STUDY)),
+        *(Route("DELETE", path, stow.delete, _DELETE) for path in _LEVELS),
+    ]
+
+
+def _search(level: Level) -> Transaction:
+    keys = sorted(".".join(path) for path in SEARCHABLE[level])
+    name = {
+        Level.STUDY: "Search for Studies",
+        Level.SERIES: "Search for Series",
+        Level.INSTANCE: "Search for Instances",
+    }
+    return Transaction(
+        name[level], [DICOM_JSON, JSON], query=["limit", "offset", "includefield", "fuzzymatching", "accept", *keys]
+    )

@@ -1,0 +1,113 @@
+"""Reads what retrievals need of a stored file: its header, its frames as they are, its frames decoded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+
+from pydicom import Dataset
+
+from dicomweb import transcode
+from dicomweb.bodies import Piece, Span
+from dicomweb.errors import NotFound
+from dicomweb.ports import Archive, Runner, StoredInstance, StoredObject
+
+_CACHED_HEADERS = 64
+_CACHED_HEADER_BYTES = 4 << 20
+
+
+class Headers:
+    """Parsed headers of the instances that were last read: a viewer asks for one frame after the other.
+
+    Keys of stored files are never used again, so that an entry cannot become wrong.
+    """
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+        self._cache: OrderedDict[str, Dataset] = OrderedDict()
+
+    async def read(self, stored: StoredObject, instance: StoredInstance) -> Dataset:
+        """The header; must not be changed. Without pixel data it is the whole file."""
+        header = self._cache.get(instance.key)
+        if header is None:
+            data = await stored.read(0, instance.pixel_offset or None)
+            header = await self._run(transcode.read_header, data)
+            if len(data) <= _CACHED_HEADER_BYTES:
+                self._cache[instance.key] = header
+        else:
+            self._cache.move_to_end(instance.key)
+        while len(self._cache) > _CACHED_HEADERS:
+            self._cache.popitem(last=False)
+        return header
+
+
+class Reader:
+    """One stored instance, as one request reads it."""
+
+    def __init__(self, archive: Archive, instance: StoredInstance, headers: Headers, run: Runner) -> None:
+        self.instance = instance
+        self._stored = archive.open(instance)
+        self._headers = headers
+        self._run = run
+
+    @property
+    def whole(self) -> Span:
+        """The whole Part 10 file."""
+        return Span(self._stored, 0, self.instance.size)
+
+    async def header(self) -> Dataset:
+        """The header, without pixel data; must not be changed."""
+        return await self._headers.read(self._stored, self.instance)
+
+    def frame_pieces(self, number: int) -> list[Piece] | None:
+        """Where a frame lies; None for a frame of single bits, whose ends are within bytes. Raises NotFound."""
+        ranges = self.instance.frames.ranges(number)
+        if self.instance.frames.bits % 8:
+            return None
+        return [Span(self._stored, offset, length) for offset, length in ranges]
+
+    def pixel_pieces(self) -> list[Piece]:
+        """The value of native pixel data, or all fragments of an encapsulated stream, such as a video."""
+        frames = self.instance.frames
+        if frames.bits:
+            return [Span(self._stored, frames.offset, -(-frames.bits * frames.count // 8))]
+        position, pieces = frames.offset, list[Piece]()
+        for length in frames.lengths:
+            pieces.append(Span(self._stored, position, length))
+            position += length + 8
+        return pieces
+
+    async def stored_frame(self, number: int) -> bytes:
+        """A frame as it is stored; its first bit is that of the first byte. Raises NotFound."""
+        frames = self.instance.frames
+        ranges = frames.ranges(number)
+        begin, (last, length) = ranges[0][0], ranges[-1]
+        data = await self._stored.read(begin, last + length - begin)
+        if frames.bits % 8:
+            return await self._run(transcode.shift_bits, data, frames.bit_offset(number), frames.bits)
+        if len(ranges) == 1:
+            return data
+        return b"".join(data[offset - begin : offset - begin + length] for offset, length in ranges)
+
+    async def native_frame(self, number: int) -> tuple[bytes, str]:
+        """A frame as native bytes, decoded if need be, and its photometric interpretation."""
+        frame = await self.stored_frame(number)
+        header = await self.header()
+        if self.instance.frames.bits:
+            return frame, str(header.get("PhotometricInterpretation", ""))
+        return await self._run(transcode.frame_bytes, header, self.instance.transfer_syntax_uid, frame)
+
+    async def native_file(self) -> AsyncIterator[bytes]:
+        """The instance as an Explicit VR Little Endian file, one frame in memory at a time."""
+        count = self.instance.frames.count
+        if not count:
+            raise NotFound("The frames of the instance cannot be told apart; ask for it as stored.")
+        header = await self.header()
+        length = transcode.native_bytes(header, count)
+        frame, photometric = await self.native_frame(1)
+        yield await self._run(transcode.native_part10_head, header, photometric, length + length % 2)
+        yield frame
+        for number in range(2, count + 1):
+            yield (await self.native_frame(number))[0]
+        if length % 2:
+            yield b"\0"

@@ -1,0 +1,127 @@
+"""Frames and instances as Explicit VR Little Endian, the form that everyone may ask for (PS3.18 section 8.7.3.4)."""
+
+from __future__ import annotations
+
+import io
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.encaps import encapsulate
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import as_pixel_options
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from dicomweb import codecs
+from dicomweb.errors import NotAcceptable, NotDicom
+
+_MAX_NATIVE_BYTES = (1 << 32) - 2  # the length of an element has 32 bits
+_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
+
+
+class Undecodable(NotAcceptable):
+    """The pixel data cannot be decoded; ask for it as it is stored, with transfer-syntax=*."""
+
+
+def read_header(data: bytes) -> Dataset:
+    """Read the beginning of a stored file, up to its pixel data or whole if it has none."""
+    try:
+        return dcmread(io.BytesIO(data), stop_before_pixels=True)
+    except (InvalidDicomError, EOFError, ValueError, OSError, RecursionError) as exc:
+        raise NotDicom("The stored instance cannot be read.") from exc
+
+
+def decode(header: Dataset, transfer_syntax_uid: str, frame: bytes, *, rgb: bool = False) -> tuple[np.ndarray, str]:
+    """Decode one stored frame.
+
+    Parameters
+    ----------
+    header : of the instance.
+    frame : the codestream if encapsulated; else the native frame, whose first bit is that of the first byte.
+    rgb : convert YBR_FULL and YBR_FULL_422 to RGB. What the codec itself transforms is always RGB.
+
+    Returns
+    -------
+    array of (rows, columns) or (rows, columns, samples) in the type that Bits Allocated and Pixel Representation tell;
+    its photometric interpretation.
+
+    Raises
+    ------
+    Undecodable : if there is no decoder or it fails.
+    """
+    decoder = codecs.find(transfer_syntax_uid)
+    if decoder is None:
+        raise Undecodable
+    options: dict[str, Any] = as_pixel_options(header, number_of_frames=1)
+    options.pop("extended_offsets", None)
+    if decoder.is_encapsulated:
+        frame = encapsulate([frame], has_bot=False)
+        options["decoding_plugin"] = codecs.PLUGIN
+    else:
+        options["pixel_keyword"] = _pixel_keyword(header)
+    try:
+        array, properties = decoder.as_array(frame, index=0, raw=not rgb, **options)
+    except Exception as exc:  # whatever a codec raises on bad data
+        raise Undecodable from exc
+    return array, str(properties["photometric_interpretation"])
+
+
+def frame_bytes(header: Dataset, transfer_syntax_uid: str, frame: bytes) -> tuple[bytes, str]:
+    """A stored frame as native little endian bytes, color by pixel, and its photometric interpretation."""
+    array, photometric = decode(header, transfer_syntax_uid, frame)
+    if header.BitsAllocated == 1:
+        return np.packbits(array.astype(np.uint8), axis=None, bitorder="little").tobytes(), photometric
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), photometric
+
+
+def native_bytes(header: Dataset, frames: int) -> int:
+    """Length of the pixel data of so many frames once they are decoded, without padding.
+
+    Raises
+    ------
+    NotAcceptable : if it does not fit a DICOM element, or frames of single bits do not end at bytes.
+    """
+    bits = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated
+    if bits % 8 and frames > 1:
+        raise Undecodable
+    length = -(-bits // 8) * frames
+    if length > _MAX_NATIVE_BYTES:
+        raise NotAcceptable("The pixel data is too large to be sent uncompressed; ask with transfer-syntax=*.")
+    return int(length)
+
+
+def native_part10_head(header: Dataset, photometric: str, length: int) -> bytes:
+    """All of a Part 10 file before the decoded pixel bytes, of which there are `length` (even)."""
+    ds = Dataset({tag: header.get_item(tag) for tag in header.keys() if tag < 0x7FE00000 and tag not in _OFFSET_TABLES})  # noqa: SIM118
+    ds.set_original_encoding(False, True, header.original_character_set)
+    # New elements: those of `header` are shared by all who read it.
+    ds.add_new("PhotometricInterpretation", "CS", photometric)
+    if ds.get("SamplesPerPixel", 1) > 1:
+        ds.add_new("PlanarConfiguration", "US", 0)
+    ds.file_meta = deepcopy(header.file_meta)
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    dcmwrite(buffer, ds, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    vr = b"OB" if ds.BitsAllocated <= 8 else b"OW"
+    buffer.write(b"\xe0\x7f\x10\x00" + vr + b"\0\0" + length.to_bytes(4, "little"))
+    return buffer.getvalue()
+
+
+def shift_bits(data: bytes, skip: int, bits: int) -> bytes:
+    """Frames of 1-bit pixels begin anywhere in a byte: cut `bits` bits from bit `skip` on (PS3.18 8.7.3.3.1)."""
+    unpacked = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    return np.packbits(unpacked[skip : skip + bits], bitorder="little").tobytes()
+
+
+def _pixel_keyword(header: Dataset) -> str:
+    """Float images have no Bits Stored (PS3.3 section C.7.6.24)."""
+    if "BitsStored" in header:
+        return "PixelData"
+    return "FloatPixelData" if header.get("BitsAllocated") == 32 else "DoubleFloatPixelData"
+
+
+def is_encapsulated(transfer_syntax_uid: str) -> bool:
+    """Whether pixel data of this transfer syntax is a sequence of fragments; true for what pydicom does not know."""
+    uid = UID(transfer_syntax_uid)
+    return not uid.is_transfer_syntax or uid.is_encapsulated
