@@ -61,7 +61,7 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
         await catalogue.close()
         await objects.close()
         await driver.close(client)
-        workers.close()
+        await workers.close()
 
 
 def viewer_folders() -> tuple[Path, Path]:

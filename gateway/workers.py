@@ -27,7 +27,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._cpu, copy_context().run, function, *args)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let running calls finish and drop waiting ones."""
-        self.io.shutdown(cancel_futures=True)
-        self._cpu.shutdown(cancel_futures=True)
+        for pool in (self.io, self._cpu):
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)

@@ -1,0 +1,193 @@
+"""What all tests share: real data, a real mongod, an open archive, a served application, a whole running gateway."""
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from blockbuster import blockbuster_ctx
+
+from gateway.config import Settings, load
+from gateway.stored_form import quiet_pydicom
+from gateway.wiring import Core, open_core
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Seconds that one callback may hold the loop. High, for a shared machine: decoding or parsing on the loop shows anyway.
+SLOW_CALLBACK_S = 1.0
+KEY = bytes(range(32))
+
+quiet_pydicom()
+
+
+def pytest_configure() -> None:
+    warnings.simplefilter("error", ResourceWarning)
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks() -> Iterator[None]:
+    """Fail a test in which our code does blocking I/O on an event loop."""
+    with blockbuster_ctx(scanned_modules=["gateway", "dicomweb", "viewer"]) as guard:
+        # PyMongo looks once, when it first connects, whether it runs in a container.
+        guard.functions["os.stat"].can_block_in("pymongo/pool_options.py", "get_container_env_info")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_hogs_the_loop(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test in which one callback keeps the loop busy for too long: parsing or decoding belongs in a thread."""
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "slow_callback_duration", SLOW_CALLBACK_S, raising=False)
+    yield
+    slow = [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.name == "asyncio" and record.levelno == logging.WARNING and "took" in record.getMessage()
+    ]
+    assert not slow
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real DICOM; without it the test is skipped, except in CI, where it must be there."""
+    folder = Path(os.environ.get("ISTHMUS_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "MANIFEST.tsv").is_file():
+        reason = f"no real DICOM: set ISTHMUS_TEST_DATA to a folder of it (looked in {folder})"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a real mongod that lives as long as the test run."""
+    folder = tmp_path_factory.mktemp("mongod")
+    command = [sys.executable, "-m", "tests.mongod", str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        uri = process.stdout.readline().strip()
+        assert uri.startswith("mongodb://"), "mongod did not start"
+        yield uri
+        process.stdin.close()
+        process.wait(timeout=30)
+
+
+def settings_for(folder: Path, **environment: str) -> Settings:
+    """Settings of a gateway below `folder`, with a database of its own."""
+    values = {
+        "ISTHMUS_DATA__DIR": str(folder),
+        "ISTHMUS_MONGODB__DATABASE": f"test_{secrets.token_hex(6)}",
+        "ISTHMUS_AUTH__MODE": "none",
+        "ISTHMUS_HTTP__BIND": "127.0.0.1:0",
+        "ISTHMUS_DICOM__BIND": "127.0.0.1:0",
+    }
+    return load(None, values | environment)
+
+
+CoreFactory = Callable[..., "asyncio.Future[Core]"]
+
+
+@pytest.fixture
+async def open_archive(mongod_uri: str, tmp_path: Path) -> AsyncIterator[CoreFactory]:
+    """Open archives: `core = await open_archive(ISTHMUS_INGEST__PROFILE="none")`; each has its own database."""
+    async with AsyncExitStack() as stack:
+
+        async def make(**environment: str) -> Core:
+            settings = settings_for(tmp_path / secrets.token_hex(4), **environment)
+            core = await stack.enter_async_context(open_core(settings, mongod_uri, KEY))
+            stack.push_async_callback(core.catalogue.client.drop_database, settings.mongodb.database)
+            return core
+
+        yield make
+
+
+@pytest.fixture
+async def core(open_archive: CoreFactory) -> Core:
+    """An archive that keeps objects as they come."""
+    return await open_archive(ISTHMUS_INGEST__PROFILE="none")
+
+
+@pytest.fixture
+async def serve(open_archive: CoreFactory) -> AsyncIterator[Callable[[Core], "asyncio.Future[TestClient]"]]:
+    """Serve an archive over HTTP in this process: `client = await serve(core)`; several servers may share one archive."""
+    from gateway.app import create_app
+
+    async with AsyncExitStack() as stack:
+
+        async def make(core: Core) -> TestClient:
+            app = await create_app(core, dicom_address="127.0.0.1:11112")
+            return await stack.enter_async_context(TestClient(TestServer(app, host="127.0.0.1")))
+
+        yield make
+
+
+@pytest.fixture
+async def client(core: Core, serve) -> TestClient:
+    """A client of a server over `core`."""
+    return await serve(core)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that runs as `isthmus serve` in its own processes."""
+
+    base_url: str
+    login_url: str
+    ae_title: str
+    dicom_port: int
+    token: str
+    data: Path
+    process: subprocess.Popen[str]
+    log: Path
+
+
+@contextmanager
+def running(folder: Path, *arguments: str, **environment: str) -> Iterator[Gateway]:
+    """Run `isthmus serve` on free ports until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "serve.log"
+    command = [sys.executable, "-m", "gateway.cli", "serve", "--data", str(folder / "data")]
+    command += ["--http", "127.0.0.1:0", "--dicom", "127.0.0.1:0", *arguments]
+    with (
+        log.open("a") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | environment
+        ) as process,
+    ):
+        try:
+            yield _ready(process, folder / "data", log)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def _ready(process: subprocess.Popen[str], data: Path, log: Path) -> Gateway:
+    assert process.stdout
+    login = ""
+    for line in process.stdout:
+        if line.startswith("open "):
+            login = line.split()[1]
+        if found := re.match(r"ready (\S+)/ dicom (\w+)@\S+:(\d+)", line):
+            token_file = data / "secrets" / "token"
+            token = token_file.read_text().strip() if token_file.exists() else ""
+            return Gateway(found[1], login, found[2], int(found[3]), token, data, process, log)
+    pytest.fail(f"isthmus serve did not become ready:\n{log.read_text()[-4000:]}")
+
+
+@pytest.fixture(scope="session")
+def running_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway with demonstration studies for all end-to-end tests."""
+    with running(tmp_path_factory.mktemp("gateway"), "--demo") as gateway:
+        yield gateway
