@@ -32,7 +32,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """Names of all plugins, ascending."""
-        return sorted(self._points)
+        return sorted(self._points.keys() | self._loaded.keys())
 
     def get(self, name: str) -> Plugin:
         """Load a plugin.
@@ -46,6 +46,10 @@ class Registry:
                 raise UnknownPlugin(f"There is no plugin {name}; installed are: {', '.join(self.names()) or 'none'}.")
             self._loaded[name] = _load(self._points[name])
         return self._loaded[name]
+
+    def add(self, plugin: Plugin) -> None:
+        """Add a plugin that is not installed: a file under development, a test."""
+        self._loaded[plugin.name] = plugin
 
     def __iter__(self) -> Iterator[Plugin]:
         """Iterate over the plugins that can be loaded, by name."""

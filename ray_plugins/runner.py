@@ -208,8 +208,7 @@ class RayRunner(Runner):
         """Start a task, or queue it in Ray until its resources are free."""
         import ray
 
-        plugin = self._registry.get(task.plugin)
-        generator = ray.remote(_remote).options(**self._options(plugin, task)).remote(task)
+        generator = await asyncio.to_thread(self._start_task, task)
         cancelling = threading.Event()
         ended = threading.Event()
 
@@ -227,6 +226,13 @@ class RayRunner(Runner):
 
         return Handle(work, cancel)
 
+    def _start_task(self, task: Task) -> Any:
+        import ray
+
+        options = self._options(self._registry.get(task.plugin), task)
+        # max_calls=0: a worker with a GPU is kept, too, so that imports and CuPy's kernels stay warm
+        return ray.remote(max_calls=0)(_remote).options(**options).remote(task)
+
     def _options(self, plugin: Plugin, task: Task) -> dict[str, Any]:
         """Resources of a task, never more than the cluster has: a task that can never start would wait for ever."""
         wanted, capacity = plugin.resources, self._capacity
@@ -237,7 +243,6 @@ class RayRunner(Runner):
             "num_gpus": min(wanted.gpus, capacity.get("GPU", 0)),
             "memory": min(wanted.memory_mb << 20, int(capacity.get("memory", 0))),
             "max_retries": 0,
-            "max_calls": 0,  # a worker with a GPU is kept, too: imports and CuPy's kernels stay warm
         }
 
     def _connect(self) -> None:
