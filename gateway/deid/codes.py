@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pydicom.datadict import tag_for_keyword
-
 from gateway.deid.identity import Identity
 from gateway.deid.text import Cleaner
 
@@ -32,18 +30,6 @@ _COMPRESSION: Final = re.compile(r"ISO_\d{5}_\d{1,2}", re.ASCII)
 _CODE_STRING: Final = re.compile(r"[A-Za-z0-9 _.+/-]*", re.ASCII)
 _PART: Final = re.compile(r"[A-Za-z0-9]+")
 _MAX_SHORT_CHARACTERS: Final = 3
-#: Code Strings without which an object cannot be read. They are checked against the vocabulary alone: a patient called
-#: Palette must not cost the image its photometric interpretation.
-STRUCTURAL: Final = frozenset(
-    tag_for_keyword(keyword)
-    for keyword in """
-    ImageType Modality ConversionType PatientPosition PhotometricInterpretation QualityControlImage VOILUTFunction
-    LossyImageCompression PresentationLUTShape RelationshipType ValueType ContinuityOfContent CompletionFlag
-    VerificationFlag SegmentationType SegmentAlgorithmType SegmentsOverlap GraphicType ROIGenerationAlgorithm
-    ContourGeometricType DoseUnits DoseType DoseSummationType DimensionOrganizationType SpecimenLabelInImage
-    BurnedInAnnotation RecognizableVisualFeatures TemporalRangeType ContentQualification FrameType VolumetricProperties
-    """.split()
-)
 
 
 class Codes:
@@ -52,20 +38,23 @@ class Codes:
     def __init__(self, cleaner: Cleaner) -> None:
         self._cleaner = cleaner
 
-    def code_string(self, tag: int, value: str, identity: Identity) -> str:
-        """Return a CS value, or OTHER if it says more than a defined term would."""
+    def code_string(self, value: str, identity: Identity) -> str:
+        """Return a CS value, or OTHER if it says more than a term would.
+
+        Known words stay even if the patient is called so: Head is a body part before it is a name.
+        """
         term = value.strip()
-        if not term or (self._is_term(term) and (tag in STRUCTURAL or not identity.is_in(term))):
+        if not term or self._cleaner.knows(term) or (self._is_term(term) and not identity.is_in(term)):
             return value
         return OTHER
 
     def _is_term(self, term: str) -> bool:
         """Whether all words are known, or so short that they say nothing."""
-        if self._cleaner.knows(term) or _COMPRESSION.fullmatch(term):
+        if _COMPRESSION.fullmatch(term):
             return True
-        parts = _PART.findall(term)
         return _CODE_STRING.fullmatch(term) is not None and all(
-            (len(part) <= _MAX_SHORT_CHARACTERS and not part.isdigit()) or self._cleaner.knows(part) for part in parts
+            (len(part) <= _MAX_SHORT_CHARACTERS and not part.isdigit()) or self._cleaner.knows(part)
+            for part in _PART.findall(term)
         )
 
     def scheme(self, designator: str) -> str:
@@ -79,3 +68,9 @@ class Codes:
         if scheme in SCHEMES and shape.fullmatch(bare) and not identity.is_in(bare):
             return code
         return self._cleaner(identity.mask(code))
+
+    def meaning(self, text: str, designator: str, identity: Identity) -> str:
+        """Return the meaning of a code: known words of a public scheme stay, the rest is a descriptor."""
+        if designator.strip() in SCHEMES and self._cleaner.knows(text):
+            return text
+        return self._cleaner(identity.mask(text))

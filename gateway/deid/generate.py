@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
@@ -85,7 +86,7 @@ def vocabulary(sources: Path) -> list[str]:
     binary = (sources / "dciodvfy").read_bytes()
     terms = {match.decode() for match in re.findall(rb"(?<=\0)[A-Z][A-Z0-9_ ]{3,15}(?=\0)", binary)}
     ours = _words(entry[2] for entry in DicomDictionary.values())
-    schemes: dict[str, dict[str, dict[str, tuple[str, list[int]]]]] = concepts
+    schemes = cast("dict[str, dict[str, dict[str, tuple[str, list[int]]]]]", concepts)
     meanings = (meaning[0] for codes in schemes.values() for entry in codes.values() for meaning in entry.values())
     names = _frequent(sources / "dist.all.last", 5000) | _frequent(sources / "dist.male.first", 600)
     names |= _frequent(sources / "dist.female.first", 1200)

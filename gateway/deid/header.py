@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
 
 from gateway.deid import dates, stamps
 from gateway.deid.identity import Identity
 from gateway.deid.plan import STRINGS, Action, safe_private
-from gateway.deid.policy import check_class, check_limits, check_pixels
+from gateway.deid.policy import Refusal, check_class, check_limits, check_pixels
+from gateway.deid.release import find_leaks
+from gateway.deid.uids import is_registered
 from gateway.deid.values import (
     DEFAULT_ENCODINGS,
     Element,
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 _PATIENT_ID: Final = 0x00100020
 _BIRTH_DATE: Final = 0x00100030
+_DIRECTORY_RECORDS: Final = 0x00041220
 _CLASS_UID: Final = 0x00080016
+_CODE_MEANING: Final = 0x00080104
 _DESIGNATOR: Final = 0x00080102
 _OVERLAY_BIT_POSITION: Final = 0x60000102
 _OVERLAY_DATA: Final = 0x60003000
@@ -105,10 +108,25 @@ class HeaderRun:
         self._identity.freeze()
         for deferred in self._deferred:
             self._clean(*deferred)
+        self._release()
         stamps.stamp(self._ds, self._deid.profile, self._subject.pseudonym)
 
+    def _release(self) -> None:
+        """Raise Refusal if identity is left: then a rule has a gap."""
+        retains_uids = "retain-uids" in self._deid.profile.options
+        leaks = find_leaks(
+            self._ds,
+            self._identity,
+            is_term=self._deid.cleaner.knows,
+            is_released_uid=lambda uid: retains_uids or not uid or is_registered(uid) or self._deid.uid.is_issued(uid),
+        )
+        if leaks:
+            raise Refusal(
+                f"After de-identification ({leaks[0] >> 16:04X},{leaks[0] & 0xFFFF:04X}) still held identity."
+            )
+
     def _check(self) -> None:
-        check_class(read(self._ds, _CLASS_UID))
+        check_class(read(self._ds, _CLASS_UID), has_directory=_DIRECTORY_RECORDS in self._ds)
         check_pixels(
             burned_in=read(self._ds, 0x00280301).strip(),
             image_type=read(self._ds, 0x00080008),
@@ -224,16 +242,19 @@ class HeaderRun:
 
     def _learn(self, ds: Dataset, element: Element, vr: str, encodings: tuple[str, ...]) -> None:
         """Learn names, identifiers and places from what is taken out, so that no other text repeats them."""
-        if vr == "PN":
-            self._identity.add_name(text_of(element, encodings, vr))
-        elif vr == "SQ":
+        if vr == "SQ":
             self._learn_items(ds, element, encodings)
-        elif element.tag in _IDENTIFIERS and vr in STRINGS:
-            for value in text_of(element, encodings).split("\\"):
-                if not self._deid.pseudonyms.is_issued(value.strip().upper()):
-                    self._identity.add_number(value)
-        elif element.tag in _PLACES and vr in STRINGS:
-            self._identity.add_phrase(text_of(element, encodings))
+        if vr not in STRINGS or not element.value:
+            return
+        for value in text_of(element, encodings, vr).split("\\"):
+            if self._deid.pseudonyms.is_issued(value.strip().upper()):
+                continue
+            if vr == "PN":
+                self._identity.add_name(value)
+            elif element.tag in _IDENTIFIERS:
+                self._identity.add_number(value)
+            elif element.tag in _PLACES:
+                self._identity.add_phrase(value)
 
     def _learn_items(self, ds: Dataset, element: Element, encodings: tuple[str, ...]) -> None:
         sequence = ds[element.tag]
@@ -252,9 +273,7 @@ class HeaderRun:
         if action is Action.CLEAN:
             result = map_values(text, vr, self._cleaned)
         elif action is Action.CODE_STRING:
-            result = map_values(
-                text, vr, lambda value: self._deid.codes.code_string(element.tag, value, self._identity)
-            )
+            result = map_values(text, vr, lambda value: self._deid.codes.code_string(value, self._identity))
         else:
             result = self._code(ds, element.tag, text)
         if result != text or not text.isascii():
@@ -266,6 +285,8 @@ class HeaderRun:
     def _code(self, ds: Dataset, tag: int, text: str) -> str:
         if tag == _DESIGNATOR:
             return self._deid.codes.scheme(text)
+        if tag == _CODE_MEANING:
+            return self._deid.codes.meaning(printable(text), read(ds, _DESIGNATOR), self._identity)
         return self._deid.codes.value(text, read(ds, _DESIGNATOR), self._identity)
 
 

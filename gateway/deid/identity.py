@@ -11,6 +11,8 @@ from typing import Final
 from gateway.deid.text import MASK
 
 _MIN_ID_CHARACTERS: Final = 4
+#: From this length an identifier is found with any separators in it; `2500` must not be found in `2.500`.
+_MIN_SPELT_CHARACTERS: Final = 6
 _MIN_PHRASE_CHARACTERS: Final = 4
 _MIN_NAME_CHARACTERS: Final = 3
 #: From this length a name is found inside words too: in `DOEJANE`, in `sdoejane2`.
@@ -80,7 +82,8 @@ def _compiled(names: frozenset[str], numbers: frozenset[str], phrases: frozenset
     """One pattern for all values: instances of a series share it."""
     inner = [re.escape(name) for name in names if len(name) >= _MIN_INNER_CHARACTERS or not name.isascii()]
     whole = [re.escape(name) for name in names if len(name) < _MIN_INNER_CHARACTERS and name.isascii()]
-    spelt = [_SEPARATORS.join(map(re.escape, number)) for number in numbers]
+    spelt = [_SEPARATORS.join(number) for number in numbers if len(number) >= _MIN_SPELT_CHARACTERS]
+    whole += [number for number in numbers if len(number) < _MIN_SPELT_CHARACTERS]
     phrase = [_SEPARATORS.join(map(re.escape, words.split())) for words in phrases]
     choices = [rf"[^\W_]*(?:{_either(inner)})[^\W_]*"] if inner else []
     choices += [rf"(?<![^\W_])(?:{_either(whole + phrase)})(?![^\W_])"] if whole or phrase else []

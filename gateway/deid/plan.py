@@ -75,6 +75,7 @@ _BASIC: Final = {
 }
 #: Sequences that the table replaces: their items are rebuilt from what is safe in them, or they go.
 _SEQUENCES: Final = {
+    0x00081110: Action.RECURSE,  # Referenced Study Sequence: UIDs alone; empty it would be invalid
     0x00081111: Action.RECURSE,  # Referenced Performed Procedure Step Sequence: UIDs alone
     0x00340001: Action.REMOVE,  # Flow Identifier Sequence
     0x0040A073: Action.RECURSE,  # Verifying Observer Sequence
@@ -82,7 +83,7 @@ _SEQUENCES: Final = {
     0x00700001: Action.RECURSE,  # Graphic Annotation Sequence
     0x00401101: Action.DUMMY,  # Person Identification Code Sequence
 }
-_CODE_TAGS: Final = {0x00080100, 0x00080102, 0x00080119, 0x00080120}
+_CODE_TAGS: Final = {0x00080100, 0x00080102, 0x00080104, 0x00080119, 0x00080120}
 _TEXT_VALUE: Final = 0x0040A160
 _TIMEZONE_OFFSET: Final = 0x00080201
 _CHARACTER_SET: Final = 0x00080005
@@ -164,7 +165,7 @@ class Plan:
             return Action.DUMMY
         if not basic:
             return self.by_vr(tag, vr)
-        if vr == "SQ" and "D" in basic:
+        if vr == "SQ" and ("D" in basic or tag in _SEQUENCES):
             return _SEQUENCES.get(tag, Action.REMOVE)
         return Action.UID if vr == "UI" and "D" in basic else _BASIC[basic]
 

@@ -12,19 +12,20 @@ _MAX_DEPTH: Final = 64
 _MAX_ELEMENTS: Final = 4_000_000
 _ENCAPSULATED: Final = "1.2.840.10008.5.1.4.1.1.104."
 _RAW_DATA: Final = "1.2.840.10008.5.1.4.1.1.66"
-_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+#: Label Map and Height Map Segmentation Storage, which the registry of pydicom 3.0 does not have yet.
+_RECENT: Final = frozenset({"1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.66.8"})
 
 
 class Refusal(Refused):
     """De-identification refuses this object."""
 
 
-def check_class(sop_class_uid: str) -> None:
+def check_class(sop_class_uid: str, *, has_directory: bool) -> None:
     """Raise Refusal for classes that hold documents, directories or bytes that nobody can look into."""
+    if has_directory:
+        raise Refusal("A DICOMDIR names patients and files; send the files themselves.")
     if sop_class_uid.startswith(_ENCAPSULATED):
         raise Refusal("Encapsulated documents cannot be de-identified.")
-    if sop_class_uid == _DIRECTORY:
-        raise Refusal("A DICOMDIR names patients and files; send the files themselves.")
     if sop_class_uid == _RAW_DATA or sop_class_uid not in _STORAGE:
         raise Refusal("The SOP class is not a storage class that can be de-identified.")
 
@@ -49,7 +50,7 @@ def check_limits(*, depth: int, elements: int) -> None:
 
 def _storage_classes() -> frozenset[str]:
     """Storage classes of PS3.4 Annexes B.5 and GG.3 as PS3.6 registers them, with the retired ones."""
-    return frozenset(
+    return _RECENT | frozenset(
         uid
         for uid, (name, kind, *_) in UID_dictionary.items()
         if kind == "SOP Class" and "Storage" in name and uid.startswith("1.2.840.10008.5.1.4.")

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
 from functools import lru_cache
+from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
 
 from gateway.deid.keys import derive
 
-#: UIDs under these roots are vocabulary, not identity: the DICOM registry (PS3.6) and HL7's registry of code systems.
-_VOCABULARY_ROOTS = ("1.2.840.10008.", "2.16.840.1.113883.6.")
-#: Components of an instance's own UID under the DICOM root would exceed this; registered ones have at most 9.
-_MAX_REGISTERED_COMPONENTS = 10
+#: UIDs of this shape are vocabulary, not identity: the DICOM registry (PS3.6) and HL7's registry of code systems. An
+#: instance under the DICOM root, which some software makes, has a longer number somewhere.
+_VOCABULARY: Final = re.compile(
+    r"1\.2\.840\.10008(?:\.\d{1,4}){1,9}|2\.16\.840\.1\.113883\.6(?:\.\d{1,4}){1,3}", re.ASCII
+)
 _BODY_BYTES, _CHECK_BITS = 10, 47
 _UUID_ROOT = "2.25."
 #: Characters of a pseudonym that identify the patient, and those that check it; 5 bits each.
@@ -66,9 +69,7 @@ class UidMap:
 
 def is_registered(uid: str) -> bool:
     """Whether `uid` names a class, syntax, code system or well-known frame of reference rather than an instance."""
-    if uid in UID_dictionary:
-        return True
-    return uid.startswith(_VOCABULARY_ROOTS) and uid.count(".") < _MAX_REGISTERED_COMPONENTS
+    return uid in UID_dictionary or _VOCABULARY.fullmatch(uid) is not None
 
 
 class Pseudonyms:
