@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable
+from contextlib import suppress
 
 from dicomweb.errors import IsthmusError
 from gateway.jobs.model import Run
@@ -18,15 +19,14 @@ INTERVAL_S = 0.5
 
 async def relay(events: AsyncIterable[Event], queue: RunQueue, run: Run) -> None:
     """Pass events on until there are no more. Never fails: what a run did matters more than what it said."""
-    gathered = _Gathered(queue, run)
+    gathered, ended = _Gathered(queue, run), asyncio.Event()
+    writer = asyncio.create_task(gathered.write_until(ended), name=f"relay-{run.id}")
     try:
-        async with asyncio.TaskGroup() as group:
-            ticker = group.create_task(gathered.write_regularly(), name=f"relay-{run.id}")
-            async for event in events:
-                gathered.take(event)
-            ticker.cancel()
+        async for event in events:
+            gathered.take(event)
     finally:
-        await gathered.write()
+        ended.set()  # not cancelled: what is being written would be lost
+        await writer
 
 
 class _Gathered:
@@ -45,10 +45,12 @@ class _Gathered:
         else:
             self._lines = [*self._lines[1 - LOG_LINES :], event.text]
 
-    async def write_regularly(self) -> None:
-        """Write whatever there is, at intervals."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
+    async def write_until(self, ended: asyncio.Event) -> None:
+        """Write whatever there is, at intervals, and once more at the end."""
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_S):
+                    await ended.wait()
             await self.write()
 
     async def write(self) -> None:

@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.integration.jobs_support import db, order, until  # noqa: F401
 
 from dicomweb.errors import Conflict, NotFound
 from gateway.jobs.lease import Lease
 from gateway.jobs.model import Output, State
 from gateway.jobs.queue import LOG_LINES, LeaseLost, QueueFull, RunQueue
 from ray_plugins.sdk import Progress
+from tests.integration.jobs_support import db, order, until  # noqa: F401
 
 NOW = timedelta(0)
 SEG = Output("seg", "Bone", "1.2.3", "1.2.3.5", "1.2.3.5.1")
