@@ -51,9 +51,14 @@ def negotiate(request: web.Request, offers: Sequence[Offer]) -> Offer:
     accept = accepted(request.headers.get("Accept"), request.query.get("accept"))
     offer = choose(offers, accept)
     if offer is None:
-        types = ", ".join(dict.fromkeys(one.media_type for one in offers))
-        raise NotAcceptable(f"Nothing that is acceptable can be sent. Available: {types}." if types else None)
+        raise not_acceptable(offers)
     return offer
+
+
+def not_acceptable(offers: Iterable[Offer]) -> NotAcceptable:
+    """The error for a caller who accepts none of the offers."""
+    types = ", ".join(dict.fromkeys(one.content_type for one in offers))
+    return NotAcceptable(f"Nothing that is acceptable can be sent. Available: {types}.")
 
 
 def not_modified(request: web.Request, etag: str) -> web.Response | None:

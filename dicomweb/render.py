@@ -235,9 +235,11 @@ def _fit(image: Image.Image, viewport: Viewport) -> Image.Image:
         raise BadRequest("The parameter viewport names a region outside the image.")
     scale = min(viewport.width / (right - viewport.left), viewport.height / (bottom - viewport.top))
     size = (max(1, round((right - viewport.left) * scale)), max(1, round((bottom - viewport.top) * scale)))
-    image = image.resize(
-        size, Image.Resampling.BILINEAR, box=(viewport.left, viewport.top, right, bottom), reducing_gap=3.0
-    )
+    # Cropped first: resampling would mix in what lies outside the region.
+    x, y = math.floor(viewport.left), math.floor(viewport.top)
+    image = image.crop((x, y, math.ceil(right), math.ceil(bottom)))
+    box = (viewport.left - x, viewport.top - y, right - x, bottom - y)
+    image = image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     if width is not None and width < 0:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if height is not None and height < 0:

@@ -9,7 +9,8 @@ from pydicom import Dataset
 
 from dicomweb import transcode
 from dicomweb.bodies import Piece, Span
-from dicomweb.errors import NotFound
+from dicomweb.errors import NotAcceptable
+from dicomweb.frames import Range
 from dicomweb.ports import Archive, Runner, StoredInstance, StoredObject
 
 _CACHED_HEADERS = 64
@@ -60,8 +61,11 @@ class Reader:
         return await self._headers.read(self._stored, self.instance)
 
     def frame_pieces(self, number: int) -> list[Piece] | None:
-        """Where a frame lies; None for a frame of single bits, whose ends are within bytes. Raises NotFound."""
-        ranges = self.instance.frames.ranges(number)
+        """Where a frame lies; None for a frame of single bits, whose ends are within bytes.
+
+        Raises NotFound if there is no such frame, NotAcceptable if the frames cannot be told apart.
+        """
+        ranges = self._ranges(number)
         if self.instance.frames.bits % 8:
             return None
         return [Span(self._stored, offset, length) for offset, length in ranges]
@@ -78,9 +82,9 @@ class Reader:
         return pieces
 
     async def stored_frame(self, number: int) -> bytes:
-        """A frame as it is stored; its first bit is that of the first byte. Raises NotFound."""
+        """A frame as it is stored; its first bit is that of the first byte. Raises like `frame_pieces`."""
         frames = self.instance.frames
-        ranges = frames.ranges(number)
+        ranges = self._ranges(number)
         begin, (last, length) = ranges[0][0], ranges[-1]
         data = await self._stored.read(begin, last + length - begin)
         if frames.bits % 8:
@@ -100,14 +104,18 @@ class Reader:
     async def native_file(self) -> AsyncIterator[bytes]:
         """The instance as an Explicit VR Little Endian file, one frame in memory at a time."""
         count = self.instance.frames.count
-        if not count:
-            raise NotFound("The frames of the instance cannot be told apart; ask for it as stored.")
+        frame, photometric = await self.native_frame(1)
         header = await self.header()
         length = transcode.native_bytes(header, count)
-        frame, photometric = await self.native_frame(1)
         yield await self._run(transcode.native_part10_head, header, photometric, length + length % 2)
         yield frame
         for number in range(2, count + 1):
             yield (await self.native_frame(number))[0]
         if length % 2:
             yield b"\0"
+
+    def _ranges(self, number: int) -> list[Range]:
+        instance = self.instance
+        if instance.pixel_offset and not instance.frames.count:
+            raise NotAcceptable("The frames of the instance cannot be told apart; ask for all of it, as it is stored.")
+        return instance.frames.ranges(number)

@@ -15,12 +15,12 @@ from dicomweb.bodies import (
     multipart_pieces,
     multipart_type,
     negotiate,
+    not_acceptable,
     not_modified,
     send,
     send_stream,
 )
 from dicomweb.codecs import can_decode
-from dicomweb.errors import NotAcceptable
 from dicomweb.negotiate import DICOM, DICOM_JSON, EXPLICIT_LITTLE_ENDIAN, JSON, Offer, accepted, choose
 from dicomweb.ports import Services, StoredInstance
 from dicomweb.resource import Level, Resource
@@ -58,7 +58,7 @@ class Wado:
         chosen = _choose(request, instances, single=resource.level is Level.INSTANCE)
         offer = next((one for one in chosen if one), None)
         if offer is None:
-            raise NotAcceptable("No instance can be sent in an acceptable media type and transfer syntax.")
+            raise not_acceptable(file_offers(instances[0].transfer_syntax_uid, decodable=_is_decodable(instances[0])))
         readers = [Reader(archive, one, self._headers, self._services.run) for one in instances]
         found = [(reader, one) for reader, one in zip(readers, chosen, strict=True) if one]
         etag = multipart.boundary_for(*(f"{reader.instance.etag} {one}" for reader, one in found))
@@ -86,7 +86,7 @@ def resource_of(request: web.Request) -> Resource:
     return Resource.parse(path["study"], path.get("series"), path.get("instance"))
 
 
-def file_offers(transfer_syntax_uid: str, *, decodable: bool, single: bool) -> list[Offer]:
+def file_offers(transfer_syntax_uid: str, *, decodable: bool, single: bool = False) -> list[Offer]:
     """How a stored file can be sent: as it is, or as Explicit VR Little Endian if it can be decoded."""
     native = Offer(DICOM, EXPLICIT_LITTLE_ENDIAN, multipart=True)
     offers = [native]

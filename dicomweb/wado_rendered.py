@@ -77,7 +77,7 @@ class WadoRendered:
         resource = resource_of(request)
         instances = await archive.instances(resource)
         instance = instances[0] if resource.level is Level.INSTANCE else representative(instances)
-        frame = (instance.frames.count + 1) // 2 if middle else 1
+        frame = max(1, (instance.frames.count + 1) // 2) if middle else 1
         if "frames" in request.match_info:
             numbers = parse_frames(request.match_info["frames"])
             if len(numbers) != 1:
