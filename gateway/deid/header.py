@@ -17,6 +17,7 @@ from gateway.deid.identity import Identity
 from gateway.deid.plan import STRINGS, Action, safe_private
 from gateway.deid.policy import Refusal, check_class, check_limits, check_pixels
 from gateway.deid.release import find_leaks
+from gateway.deid.structured import cap_age, is_birth_date
 from gateway.deid.uids import is_registered
 from gateway.deid.values import (
     DEFAULT_ENCODINGS,
@@ -37,6 +38,7 @@ _PATIENT_ID: Final = 0x00100020
 _BIRTH_DATE: Final = 0x00100030
 _DIRECTORY_RECORDS: Final = 0x00041220
 _CLASS_UID: Final = 0x00080016
+_MEASURED_VALUES: Final = 0x0040A300
 _CODE_MEANING: Final = 0x00080104
 _DESIGNATOR: Final = 0x00080102
 _OVERLAY_BIT_POSITION: Final = 0x60000102
@@ -176,7 +178,10 @@ class HeaderRun:
             self._learn(ds, element, vr, encodings)
             self._take_out(ds, element, vr, action, encodings)
         else:
-            replace = self._dates.get(vr, _nothing) if action is Action.DATE else self._replacements[action]
+            if action is Action.DATE:
+                replace = _no_birth_date if is_birth_date(ds) else self._dates.get(vr, _nothing)
+            else:
+                replace = self._replacements[action]
             self._replace(ds, element, vr, encodings, replace)
 
     def _recurse(self, ds: Dataset, element: Element, encodings: tuple[str, ...], depth: int) -> None:
@@ -186,6 +191,8 @@ class HeaderRun:
             return
         for item in sequence.value or ():
             self._data_set(item, encodings, depth=depth + 1)
+            if element.tag == _MEASURED_VALUES:
+                cap_age(ds, item)
 
     def _replace(
         self,
@@ -200,7 +207,7 @@ class HeaderRun:
             return
         text = text_of(element, encodings, vr)
         result = map_values(text, vr, lambda value: replace(value) or "" if value else "")
-        if result != text or not text.isascii():
+        if result != text or not text.isascii() or element.VR == "UN":
             put_text(ds, element, result, vr)
 
     def _take_out(self, ds: Dataset, element: Element, vr: str, action: Action, encodings: tuple[str, ...]) -> None:
@@ -276,7 +283,7 @@ class HeaderRun:
             result = map_values(text, vr, lambda value: self._deid.codes.code_string(value, self._identity))
         else:
             result = self._code(ds, element.tag, text)
-        if result != text or not text.isascii():
+        if result != text or not text.isascii() or element.VR == "UN":
             put_text(ds, element, result, vr)
 
     def _cleaned(self, value: str) -> str:
@@ -288,6 +295,10 @@ class HeaderRun:
         if tag == _CODE_MEANING:
             return self._deid.codes.meaning(printable(text), read(ds, _DESIGNATOR), self._identity)
         return self._deid.codes.value(text, read(ds, _DESIGNATOR), self._identity)
+
+
+def _no_birth_date(_text: str) -> str:
+    return str(_DUMMIES["DA"])
 
 
 def _nothing(_text: str) -> None:

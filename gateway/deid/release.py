@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 
 from gateway.deid.identity import Identity
@@ -16,7 +17,7 @@ from gateway.deid.values import Element, text_of
 #: Terms that DICOM itself defines are no identity, even if a patient is called like one.
 _TERMS: Final = frozenset({"CS"})
 _CODE_MEANING: Final = 0x00080104
-_FREE: Final = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE", "UR", "UN", "OB"})
+_FREE: Final = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE", "UR", "UN"})
 _UTF8: Final = ("utf8",)
 
 
@@ -34,7 +35,7 @@ def find_leaks(
     """
     leaks: list[int] = []
     for element in _elements(ds):
-        vr = element.VR
+        vr = element.VR or _listed_vr(element.tag)
         if vr == "UI":
             if not all(map(is_released_uid, text_of(element, _UTF8).split("\\"))):
                 leaks.append(element.tag)
@@ -45,12 +46,18 @@ def find_leaks(
     return leaks
 
 
+def _listed_vr(tag: int) -> str:
+    """Return the VR of PS3.6, for an implicit encoding names none."""
+    entry = DicomDictionary.get(tag)
+    return entry[0] if entry else "UN"
+
+
 def _elements(ds: Dataset) -> Iterator[Element]:
     for tag in list(ds.keys()):
         element = ds.get_item(tag)
         if element is None:
             continue
-        if element.VR == "SQ":
+        if (element.VR or _listed_vr(tag)) == "SQ":
             for item in ds[tag].value or ():
                 yield from _elements(item)
         else:

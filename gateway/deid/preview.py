@@ -1,0 +1,81 @@
+"""What a profile would do to an object, element by element, for people to look at before they trust it.
+
+The rows hold the identity of the original: they are for the terminal of whoever has the file, never for a log.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+
+from gateway.deid.engine import Deidentifier
+from gateway.deid.plan import STRINGS
+from gateway.deid.values import DEFAULT_ENCODINGS, encodings_of, text_of
+
+_MAX_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One element: where it is, what is done with it, its value before and after; None where there is none."""
+
+    path: str
+    keyword: str
+    action: str
+    before: str | None
+    after: str | None
+
+
+def preview(ds: Dataset, deidentifier: Deidentifier) -> list[Row]:
+    """Compare a header with its de-identified copy; `ds` itself is not changed.
+
+    Raises
+    ------
+    Refusal : if the profile would refuse the object.
+    """
+    result = copy.deepcopy(ds)
+    deidentifier.apply(result)
+    return list(_rows(ds, result, deidentifier, "", DEFAULT_ENCODINGS))
+
+
+def _rows(
+    before: Dataset, after: Dataset, deidentifier: Deidentifier, prefix: str, encodings: tuple[str, ...]
+) -> Iterator[Row]:
+    encodings = encodings_of(before, encodings)
+    for tag in sorted({*before.keys(), *after.keys()}):
+        path, keyword = f"{prefix}({tag >> 16:04X},{tag & 0xFFFF:04X})", keyword_for_tag(tag)
+        old, new = _text(before, tag, encodings), _text(after, tag, ("utf8",))
+        items = _items(before, tag), _items(after, tag)
+        if new is None:
+            yield Row(path, keyword, "removed", old, None)
+        elif items[0] and len(items[0]) == len(items[1]) and tag != 0x00120064:
+            for number, pair in enumerate(zip(*items, strict=True), start=1):
+                yield from _rows(*pair, deidentifier, f"{path}[{number}].", encodings)
+        elif old is None:
+            yield Row(path, keyword, "added", None, new)
+        else:
+            action = deidentifier.plan.resolve(tag, before[tag].VR)[0]
+            yield Row(path, keyword, "kept" if old == new else str(action), old, new)
+
+
+def _items(ds: Dataset, tag: int) -> list[Dataset]:
+    return list(ds[tag].value or ()) if tag in ds and ds[tag].VR == "SQ" else []
+
+
+def _text(ds: Dataset, tag: int, encodings: tuple[str, ...]) -> str | None:
+    """Return a value as text; binary and items by their size alone."""
+    element = ds.get_item(tag)
+    if element is None:
+        return None
+    raw, decoded = element, ds[tag]
+    if decoded.VR == "SQ":
+        return f"{len(decoded.value or ())} items"
+    if isinstance(decoded.value, bytes):
+        return f"{len(decoded.value)} bytes"
+    text = text_of(raw, encodings, decoded.VR) if decoded.VR in STRINGS else str(decoded.value)
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
