@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 from ray_plugins.execution import Reporter, execute
 from ray_plugins.registry import Registry
 from ray_plugins.sdk import Cancelled, Context, Event, Log, Plugin, Progress
-from ray_plugins.session import end_leftovers, short_folder
+from ray_plugins.session import end_leftovers, is_whole, short_folder
 from ray_plugins.task import DicomObject, MeshFiles, RunCancelled, RunFailed, Task, TaskResult
 
 __all__ = [
@@ -104,6 +104,10 @@ class Runner(ABC):
 
     async def close(self) -> None:  # noqa: B027
         """End what still runs and leave nothing behind."""
+
+    async def is_healthy(self) -> bool:
+        """Whether tasks can run; if not, close and start it again."""
+        return True
 
     @abstractmethod
     async def submit(self, task: Task) -> Handle:
@@ -200,9 +204,15 @@ class RayRunner(Runner):
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
 
     async def close(self) -> None:
-        """Leave Ray; a local one is ended with all its processes."""
+        """Leave Ray; a local one is ended with all its processes. It can be started again."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown(wait=False)
+
+    async def is_healthy(self) -> bool:
+        """Whether a local Ray has its processes.
+
+        Ask every few seconds: a driver whose GCS has been gone for 60 s is aborted by Ray, the whole process with it.
+        """
+        return bool(self._address) or await asyncio.to_thread(is_whole, self.temp_dir)
 
     async def submit(self, task: Task) -> Handle:
         """Start a task, or queue it in Ray until its resources are free."""
@@ -270,8 +280,9 @@ class RayRunner(Runner):
         self.temp_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         end_leftovers(self.temp_dir)
         token = self.temp_dir / "token"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32), encoding="ascii")
+        if not token.exists():  # Ray remembers it in this process: a second start must find the same
+            token.touch(mode=0o600)
+            token.write_text(secrets.token_hex(32), encoding="ascii")
         os.environ.update(LOCAL_ENVIRONMENT | {"RAY_AUTH_TOKEN_PATH": str(token)} | self._environment)
 
     def _disconnect(self) -> None:

@@ -70,6 +70,12 @@ def ray_processes(temp_dir: Path) -> Iterator[int]:
                 yield int(entry.name)
 
 
+def is_whole(temp_dir: Path) -> bool:
+    """Whether a local Ray still has both processes that it cannot live without."""
+    running = b"".join((Path("/proc") / str(pid) / "cmdline").read_bytes() for pid in ray_processes(temp_dir))
+    return b"gcs_server" in running and b"raylet" in running
+
+
 def _is_ray(process: Path) -> bool:
     command = (process / "cmdline").read_bytes()
     return command.startswith(b"ray::") or b"/ray/" in command

@@ -89,7 +89,7 @@ class Phantom:
 
         offset = points - np.array(self.bone_mm, np.float32)[:, None]
         distance = np.linalg.norm(offset, axis=0)
-        speck = np.linalg.norm(points - np.array([[-12], [-8], [2]], np.float32), axis=0)
+        speck = np.linalg.norm(points - np.array([[-22], [-8], [2]], np.float32), axis=0)
         paint(250, 2 - np.abs(y - extent * 0.92))  # the table
         paint(40, extent * 0.8 - np.hypot(x, y))
         paint(900, self.radius_mm - distance)

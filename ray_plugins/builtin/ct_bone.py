@@ -147,7 +147,10 @@ def _parts(mask: Any, computer: Backend, least: float, strong: Any = None) -> tu
 def _fill(
     mask: Any, neighbours: Any, computer: Backend, most: float, wide: tuple[Any, float, float] | None = None
 ) -> Any:
-    """Find background parts of at most `most` voxels; `wide` is (values, mean, most) for larger ones of that mean."""
+    """Find enclosed parts of the background of at most `most` voxels.
+
+    `wide` is (values, mean, most) for larger ones that have such a mean.
+    """
     xp = computer.xp
     labels, count = computer.ndimage.label(~mask, neighbours)
     flat = labels.ravel()
@@ -157,6 +160,9 @@ def _fill(
         values, mean, most = wide
         fill |= (sizes <= most) & (xp.bincount(flat, weights=values.ravel(), minlength=count + 1) >= mean * sizes)
     fill[0] = False
+    for axis in (0, 1, 2) if neighbours[0].any() else (1, 2):  # what reaches the border is not enclosed
+        for end in (0, -1):
+            fill[labels.take(end, axis=axis)] = False
     return fill[labels]
 
 

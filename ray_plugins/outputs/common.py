@@ -119,6 +119,8 @@ class Origin:
         for name in ("Content", "InstanceCreation", "Series"):
             setattr(dataset, f"{name}Date", date)
             setattr(dataset, f"{name}Time", time)
+        for equipment in dataset.get("ContributingEquipmentSequence", []):
+            equipment.ContributionDateTime = f"{date}{time}"
         source = self.volume.headers[0]
         for keyword in ("PatientName", "TimezoneOffsetFromUTC", *STAMPS):
             if keyword in source:

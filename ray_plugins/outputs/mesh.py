@@ -19,6 +19,7 @@ Faces = NDArray[np.int64]
 
 #: Vertices lie on this grid, so that every encoding holds the same and equal vertices are equal in each.
 GRID_MM = 0.01
+MAX_MOVES = 20
 #: Shrink, then inflate a little more (Taubin 1995, "Curve and surface smoothing without shrinkage").
 SHRINK, INFLATE = 0.5, -0.53
 #: Least distance of a voxel's value from the level, as a part of RANGE: keeps vertices off the corners of the grid.
@@ -63,7 +64,9 @@ class Mesh:
 
     @property
     def is_watertight(self) -> bool:
-        """Whether each edge is used by exactly two faces, once in each direction."""
+        """Whether each edge is used by exactly two faces, once in each direction, and no two vertices are equal."""
+        if len(np.unique(self.vertices, axis=0)) < len(self.vertices):
+            return False
         edges = self.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
         forward = np.sort(edges[:, 0] * len(self.vertices) + edges[:, 1])
         backward = np.sort(edges[:, 1] * len(self.vertices) + edges[:, 0])
@@ -168,11 +171,19 @@ def _simplify(mesh: Mesh, triangles: int) -> Mesh:
 
 
 def _snap(mesh: Mesh) -> Mesh:
-    """Put vertices on the grid, merge equal ones, and drop faces that this leaves without area and unused vertices."""
-    grid = np.rint(mesh.vertices / GRID_MM).astype(np.int64)
-    unique, index = np.unique(grid, axis=0, return_inverse=True)
-    faces = index.reshape(-1)[mesh.faces]
-    first, second, third = faces.T
-    faces = faces[(first != second) & (second != third) & (third != first)]
-    used, faces = np.unique(faces, return_inverse=True)
-    return Mesh(unique[used] * GRID_MM, faces.reshape(-1, 3).astype(np.int64))
+    """Put vertices on the grid, no two in one place: where sheets touch, welding them would leave edges of four faces.
+
+    A vertex whose place is taken moves inwards, by one step of the grid more each time.
+    """
+    used, faces = np.unique(mesh.faces, return_inverse=True)
+    mesh = Mesh(mesh.vertices[used], faces.reshape(-1, 3).astype(np.int64))
+    inwards = -mesh.normals * GRID_MM
+    vertices = mesh.vertices.copy()
+    for _ in range(MAX_MOVES):
+        grid = np.rint(vertices / GRID_MM).astype(np.int64)
+        _, first = np.unique(grid, axis=0, return_index=True)
+        if len(first) == len(grid):
+            break
+        taken = np.setdiff1d(np.arange(len(grid)), first, assume_unique=True)
+        vertices[taken] += inwards[taken]
+    return Mesh(grid * GRID_MM, mesh.faces)
