@@ -6,13 +6,15 @@ import zlib
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
-from aiohttp import hdrs, web
+from aiohttp import ETag, hdrs, web
 
 from dicomweb.errors import NotAcceptable
 from dicomweb.negotiate import Offer, accepted, choose
 from dicomweb.resource import Resource
 from gateway.api.plugins import require
 from gateway.api.services import SERVICES
+from gateway.jobs.meshes import KEPT_ZIPPED
+from gateway.store.objects import ObjectReader
 
 #: Media type (IANA) -> encoding in the mesh store; the first is the default.
 MEDIA_TYPES = {"model/x3d+xml": "x3d", "model/gltf-binary": "glb", "model/stl": "stl"}
@@ -28,28 +30,29 @@ async def get_mesh(request: web.Request) -> web.StreamResponse:
     if offer is None:
         raise NotAcceptable(f"A mesh comes as {', '.join(MEDIA_TYPES)}.")
     encoding = MEDIA_TYPES[offer.media_type]
-    zipped = encoding == "x3d" and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    zipped = encoding in KEPT_ZIPPED and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
     etag = f"{mesh.id}-{encoding}{'-gzip' if zipped else ''}"
-    response = web.StreamResponse(headers={"Vary": "Accept, Accept-Encoding", "Cache-Control": "private, no-cache"})
-    response.etag = etag
+    response = web.StreamResponse(headers={"Vary": "Accept, Accept-Encoding"})
+    response.etag = ETag(etag)
     if any(known.value in (etag, "*") for known in request.if_none_match or ()):
         response.set_status(HTTPStatus.NOT_MODIFIED)
         return response
     response.content_type = offer.media_type
-    stored = services.meshes.open(mesh, encoding)
-    chunks = stored.stream()
     if zipped:
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
-    if zipped or encoding != "x3d":
+    await _send(request, response, services.meshes.open(mesh, encoding), unzip=encoding in KEPT_ZIPPED and not zipped)
+    return response
+
+
+async def _send(request: web.Request, response: web.StreamResponse, stored: ObjectReader, *, unzip: bool) -> None:
+    if not unzip:
         response.content_length = stored.size
-    else:
-        chunks = _unzipped(chunks)
     await response.prepare(request)
     if request.method != hdrs.METH_HEAD:
-        async for chunk in chunks:
+        chunks = stored.stream()
+        async for chunk in _unzipped(chunks) if unzip else chunks:
             await response.write(chunk)
     await response.write_eof()
-    return response
 
 
 async def _unzipped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

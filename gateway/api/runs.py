@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from dicomweb.errors import BadRequest, NotFound, Refused, Unavailable
 from dicomweb.resource import Resource, checked_uid
 from gateway.api.plugins import find, require, series_of
 from gateway.api.request import integer, read_object
-from gateway.api.services import SERVICES
+from gateway.api.services import SERVICES, ApiServices
 from gateway.jobs.model import Run, new_id
 from ray_plugins.sdk import ParameterError, Plugin
 
@@ -95,6 +96,13 @@ async def stream_log(request: web.Request) -> web.StreamResponse:
     await services.queue.get(run_id)
     response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8", "X-Accel-Buffering": "no"})
     await response.prepare(request)
+    with suppress(ConnectionError):  # the reader left
+        await _follow_log(services, run_id, response)
+        await response.write_eof()
+    return response
+
+
+async def _follow_log(services: ApiServices, run_id: str, response: web.StreamResponse) -> None:
     last, ended = -1, False
     while not ended:
         ended = (await services.queue.get(run_id)).state.is_final or services.events.closed.is_set()
@@ -103,8 +111,6 @@ async def stream_log(request: web.Request) -> web.StreamResponse:
             last = lines[-1][0]
         if not ended:
             await services.events.wait_closed(LOG_INTERVAL_S)
-    await response.write_eof()
-    return response
 
 
 def _validated(plugin: Plugin, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from gateway.store.driver import wrapped
 from gateway.store.objects import ObjectReader, ObjectStore, new_key
 from ray_plugins.task import MeshFiles
 
-#: How each encoding is kept, in order of preference: suffix of its key. X3D is XML and kept compressed.
+#: Encoding -> suffix of its key.
 ENCODINGS: Mapping[str, str] = {"x3d": "x3d.gz", "glb": "glb", "stl": "stl"}
+#: X3D is text: it is kept compressed (gzip), and nearly always sent so.
+KEPT_ZIPPED = frozenset({"x3d"})
 
 
 @dataclass(frozen=True, slots=True)
