@@ -11,10 +11,7 @@ import struct
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
-from io import BytesIO
 
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -31,6 +28,7 @@ _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _MAX_DEPTH = 100
 _META_BYTES = 1 << 20
+_MAX_UID = 66  # 64, and some pad
 _TRUNCATED = "The DICOM data ends early: the file is truncated."
 
 
@@ -153,9 +151,7 @@ async def read_header(source: ByteSource, *, max_bytes: int) -> Header:
     NotDicom : it is not a DICOM file, or one that is truncated or nested too deep.
     TooLarge : the header has more than `max_bytes` bytes.
     """
-    meta = await _read_meta(source)
-    syntax = str(meta.get("TransferSyntaxUID", "") or "").strip()
-    media_storage = (str(meta.get("MediaStorageSOPClassUID", "")), str(meta.get("MediaStorageSOPInstanceUID", "")))
+    syntax, *media_storage = await _read_meta(source)
     if syntax == DeflatedExplicitVRLittleEndian:
         source.inflate()
     await source.fill(8)
@@ -166,7 +162,7 @@ async def read_header(source: ByteSource, *, max_bytes: int) -> Header:
     data = source.take(end)
     if pixels is not None:
         source.take(_Walker(encoding).head_size(pixels))
-    return Header(syntax, encoding, data, pixels, media_storage)
+    return Header(syntax, encoding, data, pixels, (media_storage[0], media_storage[1]))
 
 
 async def stream_pixels(source: ByteSource, pixels: PixelElement, layout: PixelLayout) -> AsyncGenerator[bytes]:
@@ -192,17 +188,24 @@ async def read_rest(source: ByteSource, *, max_bytes: int) -> bytes:
     return source.take(len(source.buffer))
 
 
-async def _read_meta(source: ByteSource) -> Dataset:
+async def _read_meta(source: ByteSource) -> list[str]:
+    """Transfer syntax, SOP class and SOP instance of the file meta information, each empty if it is not there."""
     await source.fill(132)
     if source.buffer[128:132] == b"DICM":
         source.take(132)
     elif not _looks_bare(bytes(source.buffer[:8])):
         raise NotDicom("This is not a DICOM file: it lacks the DICM prefix.")
     walker = _Walker(Encoding(explicit=True, little=True))
+    found = {0x00020010: "", 0x00020002: "", 0x00020003: ""}
     end = 0
     while await source.fill(end + 8) and source.buffer[end : end + 2] == b"\x02\x00":
-        end = await _skip(source, walker, end, _META_BYTES)
-    return read_dataset(BytesIO(source.take(end)), is_implicit_VR=False, is_little_endian=True)
+        after = await _skip(source, walker, end, _META_BYTES)
+        tag, _, length, start = walker.head(source.buffer, end)
+        if tag in found and length <= _MAX_UID:
+            found[tag] = source.buffer[start:after].decode("ascii", "replace").strip(" \0")
+        end = after
+    source.take(end)
+    return list(found.values())
 
 
 def _looks_bare(start: bytes) -> bool:

@@ -5,6 +5,7 @@ The two differ in what must be awaited; the functions below hide that. Everythin
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -54,8 +55,8 @@ def database(client: Any, name: str) -> Any:
 
 
 async def close(client: Any) -> None:
-    """Close a client of either driver."""
-    await _awaited(client.close())
+    """Close a client of either driver; Motor's blocks."""
+    await _awaited(await asyncio.to_thread(client.close))
 
 
 async def aggregate(collection: Any, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """Reading files as they arrive: the same result in whatever pieces, and a clear refusal of what is broken."""
 
 import zlib
+from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -51,12 +53,13 @@ async def test_pieces_do_not_matter() -> None:
 @pytest.mark.parametrize("path", READABLE, ids=lambda path: path.rsplit("/", 1)[-1])
 async def test_agrees_with_pydicom(path: str) -> None:
     """Whatever pydicom reads, this reads alike: same pixel bytes, or the same verdict that there are none."""
-    with open(path, "rb") as file:
-        content = file.read()
+    content = Path(path).read_bytes()
     try:
         expected = dcmread(BytesIO(content))
-    except Exception:  # noqa: BLE001
-        pytest.skip("pydicom does not read it either")
+    except Exception:  # noqa: BLE001 - pydicom does not read it either
+        with suppress(NotDicom, TooLarge):
+            await read(content)
+        return
     try:
         header, pixels, *_ = await read(content, 4096)
     except NotDicom:
@@ -74,7 +77,8 @@ async def test_agrees_with_pydicom(path: str) -> None:
 
 async def test_truncated_is_refused() -> None:
     content = part10(ct())
-    for end in (0, 100, 132, 300, 700, len(content) - 1):
+    inside = content.index(b"AXIAL 5.0")
+    for end in (0, 100, 132, 300, inside + 3, inside - 2, len(content) - 1):
         with pytest.raises(NotDicom):
             await read(content[:end])
 
@@ -86,7 +90,7 @@ async def test_text_is_refused() -> None:
 
 async def test_claim_of_four_gigabytes_costs_nothing() -> None:
     content = part10(ct())
-    start = content.index(b"\x08\x00\x05\x00") if b"\x08\x00\x05\x00" in content else content.index(b"\x08\x00\x08\x00CS")
+    start = content.index(b"\x08\x00\x08\x00CS")
     hostile = content[:start] + b"\x08\x00\x06\x00UT\x00\x00\xf0\xff\xff\xff" + content[start:]
     with pytest.raises(TooLarge):
         await read(hostile)
@@ -120,7 +124,5 @@ async def test_damage_never_crashes(data: st.DataObject) -> None:
     content = bytearray(SAMPLE)
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(132, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(NotDicom, TooLarge):
         await read(bytes(content), 512)
-    except (NotDicom, TooLarge):
-        pass

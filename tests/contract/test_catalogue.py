@@ -1,0 +1,190 @@
+"""The catalogue contract, on a real mongod, with each driver that can be selected."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import motor.motor_asyncio  # noqa: F401 - a first import reads files, which must not happen on the loop
+import pytest
+
+from dicomweb.errors import Gone, NotFound
+from dicomweb.frames import FrameTable
+from dicomweb.query import AnyOf, Query
+from dicomweb.resource import Level, Resource
+from gateway.config import MongoSettings
+from gateway.errors import CatalogueUnavailable
+from gateway.store import driver
+from gateway.store.catalogue import Catalogue, InstanceRow
+from gateway.store.search import search
+
+
+def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: bytes = b"d") -> InstanceRow:
+    element = {"vr": "UI", "Value": [study]}
+    return InstanceRow(
+        study_uid=study,
+        series_uid=series,
+        instance_uid=f"{series}.{number}",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        key=f"20260101/0000/{secrets.token_hex(16)}.dcm",
+        size=10 * number,
+        sha256=bytes(32),
+        digest=digest,
+        stored_digest=b"s" + digest,
+        frames=FrameTable(2, 1000, 4096),
+        pixel_offset=988,
+        keys={"00080018": [f"{series}.{number}"], "00080016": ["1.2.840.10008.5.1.4.1.1.2"], "00200013": [str(number)]},
+        attributes={
+            "study": {"0020000D": element, "00100020": {"vr": "LO", "Value": ["P1"]}},
+            "series": {"0020000E": {"vr": "UI", "Value": [series]}, "00080060": {"vr": "CS", "Value": ["CT"]}},
+            "instance": {"00200013": {"vr": "IS", "Value": [number]}},
+        },
+        json_gzip=b"",
+        source="test",
+    )
+
+
+@pytest.fixture(params=["pymongo", "motor"])
+async def catalogue(request: pytest.FixtureRequest, mongod_uri: str) -> AsyncIterator[Catalogue]:
+    client = driver.connect(MongoSettings(driver=request.param), mongod_uri)
+    name = f"contract_{secrets.token_hex(6)}"
+    catalogue = Catalogue(client, name)
+    await catalogue.start()
+    yield catalogue
+    await catalogue.close()
+    await client.drop_database(name)
+    await driver.close(client)
+
+
+async def test_row_comes_back(catalogue: Catalogue) -> None:
+    given = row()
+    assert (await catalogue.add(given)).status == "new"
+    (found,) = await catalogue.instances(Resource(given.study_uid))
+    assert found.resource == Resource(given.study_uid, given.series_uid, given.instance_uid)
+    assert (found.key, found.size, found.frames, found.pixel_offset) == (given.key, 10, given.frames, 988)
+    raw = await catalogue.db.instances.find_one({"_id": given.instance_uid})
+    assert raw["digest"] == b"d"
+    assert raw["at"] <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(("digest", "status"), [(b"d", "same"), (b"sd", "same"), (b"x", "conflict")])
+async def test_second_row_of_a_uid(catalogue: Catalogue, digest: bytes, status: str) -> None:
+    await catalogue.add(row())
+    assert (await catalogue.add(row(digest=digest))).status == status
+    assert await catalogue.count() == 1
+
+
+async def test_one_of_many_at_once_wins(catalogue: Catalogue) -> None:
+    added = await asyncio.gather(*(catalogue.add(row(digest=bytes([number]))) for number in range(20)))
+    assert [one.status for one in added].count("new") == 1
+    assert await catalogue.count() == 1
+
+
+async def test_instances_by_number(catalogue: Catalogue) -> None:
+    await asyncio.gather(*(catalogue.add(row(number)) for number in (10, 2, 33, 1)))
+    found = await catalogue.instances(Resource("1.2.1", "1.2.1.1"))
+    assert [instance.size for instance in found] == [10, 20, 100, 330]
+
+
+async def test_derived_rows_follow(catalogue: Catalogue) -> None:
+    for number in (1, 2):
+        await catalogue.add(row(number))
+        (study,) = (await search(catalogue.db, Query(Level.STUDY))).items
+        assert study["00201208"]["Value"] == [number]
+    await catalogue.add(row(1, series="1.2.1.2"))
+    (study,) = (await search(catalogue.db, Query(Level.STUDY, matches=((("00100020",), AnyOf(("P1",))),)))).items
+    assert study["00201206"]["Value"] == [2]
+    await catalogue.delete(Resource("1.2.1", "1.2.1.1"))
+    (study,) = (await search(catalogue.db, Query(Level.STUDY))).items
+    assert (study["00201206"]["Value"], study["00201208"]["Value"]) == ([1], [1])
+    await catalogue.delete(Resource("1.2.1"))
+    assert (await search(catalogue.db, Query(Level.STUDY))).items == []
+
+
+async def test_pages_are_whole_and_disjoint(catalogue: Catalogue) -> None:
+    await asyncio.gather(*(catalogue.add(row(study=f"1.2.{number}", series=f"1.2.{number}.1")) for number in range(25)))
+    seen: list[str] = []
+    for offset in range(0, 25, 10):
+        page = await search(catalogue.db, Query(Level.STUDY, limit=10, offset=offset))
+        assert page.remaining == 25 - offset - len(page.items)
+        seen += [item["0020000D"]["Value"][0] for item in page.items]
+    assert len(set(seen)) == 25
+
+
+async def test_changes_are_numbered_in_commit_order(catalogue: Catalogue) -> None:
+    await asyncio.gather(*(catalogue.add(row(number)) for number in range(1, 31)))
+    await catalogue.delete(Resource("1.2.1", "1.2.1.1", "1.2.1.1.7"))
+    changes = await catalogue.db.changes.find().sort("_id", 1).to_list(None)
+    assert [change["_id"] for change in changes] == list(range(1, 32))
+    assert changes[-1]["action"] == "deleted"
+    assert changes[-1]["instance"] == "1.2.1.1.7"
+
+
+async def test_two_catalogues_share_one_order(catalogue: Catalogue) -> None:
+    """Two processes' worth of writers: all rows, all numbers, no gap."""
+    other = Catalogue(catalogue.client, catalogue.db.name)
+    await asyncio.gather(
+        *((catalogue, other)[number % 2].add(row(number, series=f"1.2.1.{number % 3}")) for number in range(60))
+    )
+    assert await catalogue.count() == 60
+    assert await catalogue.db.changes.count_documents({}) == 60
+    assert (await catalogue.db.counters.find_one({"_id": "changes"}))["value"] == 60
+    await other.close()
+
+
+async def test_tombstones(catalogue: Catalogue) -> None:
+    where = Resource("1.2.1", "1.2.1.1", "1.2.1.1.1")
+    with pytest.raises(NotFound):
+        await catalogue.delete(where)
+    await catalogue.add(row())
+    assert len(await catalogue.delete(where)) == 1
+    with pytest.raises(Gone):
+        await catalogue.instances(where)
+    await catalogue.add(row())
+    assert len(await catalogue.instances(where)) == 1
+
+
+async def test_large_deletion_is_complete(catalogue: Catalogue) -> None:
+    await asyncio.gather(*(catalogue.add(row(number)) for number in range(1100)))
+    assert len(await catalogue.delete(Resource("1.2.1"))) == 1100
+    assert await catalogue.count() == 0
+
+
+async def test_referenced_keys(catalogue: Catalogue) -> None:
+    given = row()
+    await catalogue.add(given)
+    assert await catalogue.referenced([given.key, "20260101/0000/other.dcm"]) == {given.key}
+
+
+async def test_change_stream(catalogue: Catalogue) -> None:
+    async with driver.watch(catalogue.db.changes, [{"$match": {"operationType": "insert"}}]) as stream:
+        await catalogue.add(row())
+        change = await asyncio.wait_for(stream.next(), 10)
+    assert change["fullDocument"]["instance"] == "1.2.1.1.1"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Motor leaves a refused socket behind
+@pytest.mark.parametrize("name", ["pymongo", "motor"])
+async def test_unreachable_is_one_retryable_error(name: str) -> None:
+    client = driver.connect(MongoSettings(driver=name), "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
+    catalogue = Catalogue(client, "nowhere")
+    try:
+        for attempt in (catalogue.count(), catalogue.instances(Resource("1.2")), catalogue.add(row())):
+            with pytest.raises(CatalogueUnavailable) as caught:
+                await attempt
+            assert caught.value.retryable
+    finally:
+        await driver.close(client)
+
+
+async def test_replacing_catalogue(catalogue: Catalogue) -> None:
+    replacing = Catalogue(catalogue.client, catalogue.db.name, replace=True)
+    first = row()
+    await replacing.add(first)
+    added = await replacing.add(replace(row(digest=b"x"), size=7))
+    assert added.superseded == first.key
+    (found,) = await replacing.instances(Resource("1.2.1"))
+    assert found.size == 7
+    await replacing.close()
