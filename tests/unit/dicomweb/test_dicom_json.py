@@ -1,10 +1,8 @@
 """DICOM JSON against PS3.18 Annex F, pydicom's own reading, and every real file there is."""
 
 import json
-import os
 import struct
 import warnings
-from pathlib import Path
 
 import pydicom
 import pytest
@@ -17,9 +15,6 @@ from pydicom.tag import Tag
 
 from dicomweb import dicom_json
 from dicomweb.errors import NotFound
-
-DATA = Path(os.environ.get("ISTHMUS_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="ISTHMUS_TEST_DATA is not there")
 
 
 def raw(tag: int, vr: str | None, value: bytes, *, little_endian: bool = True) -> Dataset:
@@ -145,15 +140,14 @@ def comparable(item):
     return item.strip() if isinstance(item, str) else item
 
 
-@needs_data
 @pytest.mark.parametrize(
     "folder", ["charsets", "derived", "enhanced-mf", "mammo", "phi-canaries", "transfer-syntaxes", "us"]
 )
-def test_agrees_with_pydicom_on_real_files(folder):
+def test_agrees_with_pydicom_on_real_files(folder, data_folder):
     compared = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for path in sorted((DATA / folder).rglob("*.dcm")):
+        for path in sorted((data_folder / folder).rglob("*.dcm")):
             ds = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             ours = json.loads(dicom_json.dumps(dicom_json.encode(ds, bulk_bytes=1 << 40)))
             ours = {k: v for k, v in ours.items() if "BulkDataURI" not in v}
@@ -166,12 +160,11 @@ def test_agrees_with_pydicom_on_real_files(folder):
     assert compared
 
 
-@needs_data
-def test_every_header_that_pydicom_reads_can_be_encoded():
+def test_every_header_that_pydicom_reads_can_be_encoded(data_folder):
     read = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for path in sorted((DATA / "malformed").iterdir()):
+        for path in sorted((data_folder / "malformed").iterdir()):
             try:
                 ds = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             except Exception:  # noqa: BLE001
@@ -181,11 +174,10 @@ def test_every_header_that_pydicom_reads_can_be_encoded():
     assert read > 20
 
 
-@needs_data
-def test_names_in_many_scripts():
+def test_names_in_many_scripts(data_folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for path in (DATA / "charsets").glob("chr*.dcm"):
+        for path in (data_folder / "charsets").glob("chr*.dcm"):
             ds = pydicom.dcmread(path)
             groups = dicom_json.encode(ds).get("00100010", {}).get("Value", [{}])[0]
             name = ds.get("PatientName")
