@@ -13,9 +13,10 @@ from aiohttp.typedefs import Handler
 IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "no-cache"
 
-#: Our pages load nothing from elsewhere and run no inline script. Inline styles: X_ITE styles its canvas with them.
+#: Our pages load nothing from elsewhere and run no inline script. X_ITE uses WebAssembly and styles its canvas inline.
 VIEWER_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",

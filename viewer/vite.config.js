@@ -5,15 +5,19 @@ import { defineConfig } from "vitest/config";
 /** The gateway that `npm run dev` passes requests on to. */
 const GATEWAY = "http://127.0.0.1:8042";
 
-/** Files that X_ITE fetches by name from beside its own module. */
-const X_ITE_FILES = ["x_ite.css", "assets/components/Geometry3DComponent.js"];
+/** What X_ITE fetches by name from beside its own module: the name that it asks for, and the file that it gets. */
+const X_ITE_FILES = {
+  "x_ite.css": "src/styles/x_ite.css",
+  "assets/components/Geometry3DComponent.js": "node_modules/x_ite/dist/assets/components/Geometry3DComponent.js",
+  "assets/lib/mikktspace_bg.wasm": "node_modules/x_ite/dist/assets/lib/mikktspace_bg.wasm",
+};
 
 function xIteFiles() {
   return {
     name: "x-ite-files",
     async generateBundle() {
-      for (const name of X_ITE_FILES) {
-        const source = await readFile(path.join(import.meta.dirname, "node_modules/x_ite/dist", name));
+      for (const [name, file] of Object.entries(X_ITE_FILES)) {
+        const source = await readFile(path.join(import.meta.dirname, file));
         this.emitFile({ type: "asset", fileName: `assets/${name}`, source });
       }
     },

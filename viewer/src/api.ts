@@ -11,7 +11,7 @@ export interface Info {
   dicom: string;
   profile: string;
   auth: string;
-  demo?: boolean | string[];
+  demo: boolean;
 }
 
 export interface Plugin {

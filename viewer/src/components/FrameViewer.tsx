@@ -21,7 +21,6 @@ interface Props {
 }
 
 const CINE_INTERVAL_MS = 66;
-const MASK_OPACITY = 0.45;
 const NONE: ReadonlySet<number> = new Set();
 
 /** The slices or frames of one series: scrolled, windowed, zoomed, with a segmentation above. */
@@ -81,7 +80,7 @@ export function FrameViewer({ study, series, modality, frames, segmentation }: P
 
   useEffect(() => {
     if (!picture) return;
-    viewport.current?.show({ frame, index, picture, window, inverted, overlay: overlay.data, hiddenSegments: hidden, opacity: MASK_OPACITY });
+    viewport.current?.show({ frame, index, picture, window, inverted, overlay: overlay.data, hiddenSegments: hidden });
   });
 
   useEffect(() => {

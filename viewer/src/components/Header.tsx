@@ -17,7 +17,7 @@ export function Header({ info }: { info: Info | null }) {
       </a>
       {info && (
         <ul class="header-facts">
-          {hasDemo(info) && <li class="tag tag-demo">Demo data</li>}
+          {info.demo && <li class="tag tag-demo">Demo data</li>}
           <li class={info.profile === "none" ? "warn" : ""}>{PROFILES[info.profile] ?? `De-identified on arrival (${info.profile})`}</li>
           <li class="mono">{info.dicom}</li>
         </ul>
@@ -25,5 +25,3 @@ export function Header({ info }: { info: Info | null }) {
     </header>
   );
 }
-
-const hasDemo = ({ demo }: Info): boolean => (Array.isArray(demo) ? demo.length > 0 : demo === true);

@@ -25,7 +25,7 @@ export function MeshView({ output, onClose }: { output: Output; onClose: () => v
       const [{ MeshScene }, x3d] = await Promise.all([import("../imaging/mesh-scene"), getMesh(url, control.signal)]);
       if (control.signal.aborted) return;
       scene.current = new MeshScene((camera) => cube.current?.style.setProperty("transform", cubeTransform(camera)));
-      stage.current?.append(scene.current.element);
+      stage.current?.prepend(scene.current.element);
       await scene.current.show(x3d);
       if (!control.signal.aborted) setState("ready");
     };

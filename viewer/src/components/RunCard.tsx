@@ -133,7 +133,7 @@ function OutputRow({ output, onShow }: { output: Output; onShow: (output: Output
     <li>
       <button type="button" class="button" onClick={() => onShow(output)}>
         <Icon name={mesh ? "cube" : output.kind === "seg" ? "layers" : "image"} />
-        {output.title || output.kind.toUpperCase()}
+        {mesh ? `${output.title || "Model"} in 3D` : output.title || output.kind.toUpperCase()}
       </button>
       {output.triangles !== undefined && <span class="soft">{count(output.triangles, "triangle")}</span>}
       {mesh && (

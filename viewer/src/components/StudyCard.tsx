@@ -3,7 +3,7 @@ import { type Dataset, count, formatDate, number, text, texts } from "../dicom";
 import { studyAddress } from "../router";
 import { Thumbnail } from "./Thumbnail";
 
-export function StudyCard({ study, demo }: { study: Dataset; demo: boolean }) {
+export function StudyCard({ study }: { study: Dataset }) {
   const uid = text(study, "StudyInstanceUID");
   const modalities = texts(study, "ModalitiesInStudy");
   const images = number(study, "NumberOfStudyRelatedInstances");
@@ -20,7 +20,6 @@ export function StudyCard({ study, demo }: { study: Dataset; demo: boolean }) {
               </li>
             ))}
           </ul>
-          {demo && <span class="tag tag-demo">Demo</span>}
         </div>
         <h2>{text(study, "StudyDescription") || <span class="soft">No description</span>}</h2>
         <p class="card-patient mono">{patient || "No patient ID"}</p>

@@ -1,40 +1,38 @@
 /** The 3D view: X_ITE with one mesh, a camera that starts in front of the patient, and a report of how it turns. */
 
 import X3D from "x_ite";
+import { type Sphere, sphereAround } from "./bounds";
 import type { Vector } from "./geometry";
 import { DIRECTIONS, type Direction, type Rotation, cameraRotation } from "./orientation";
 
 /** Larger than any patient in millimetres: the camera never leaves the sensor that reports its orientation. */
 const SENSOR_MM = 1e6;
-const BACKGROUND: Vector = [0.027, 0.035, 0.043];
+const BACKGROUND: Vector = [0.027, 0.039, 0.043];
+const FIELD_OF_VIEW = 0.5;
+const OPTIONS = { ContextMenu: false, Notifications: false, SplashScreen: false, StraightenHorizon: false };
 
 export class MeshScene {
   readonly element = X3D.createBrowser();
   readonly #browser: X3D.X3DBrowser = this.element.browser;
+  #sphere: Sphere = { center: [0, 0, 0], radius: 1 };
 
   /** @param onTurn called with the camera's orientation whenever it changes */
   constructor(private readonly onTurn: (camera: Rotation) => void) {
-    const options = { ContextMenu: false, Notifications: false, SplashScreen: false, StraightenHorizon: false, Antialiased: true };
-    for (const [name, value] of Object.entries(options)) this.#browser.setBrowserOption(name as keyof typeof options, value);
+    for (const [name, value] of Object.entries(OPTIONS)) this.#browser.setBrowserOption(name as keyof typeof OPTIONS, value);
   }
 
   async show(x3d: string): Promise<void> {
     const scene = await this.#browser.createX3DFromString(x3d);
+    this.#sphere = sphereAround(x3d) ?? this.#sphere;
     this.#furnish(scene);
     await this.#browser.replaceWorld(scene);
-    this.lookFrom(DIRECTIONS[0] as Direction);
   }
 
   /** Turns the camera, and moves it so that the whole mesh is seen. */
   lookFrom(direction: Direction): void {
-    const scene = this.#browser.currentScene;
-    const { axis, angle } = cameraRotation(direction);
-    const viewpoint = scene.createNode("Viewpoint");
-    viewpoint.orientation = new X3D.SFRotation(...axis, angle);
-    viewpoint.fieldOfView = 0.5;
-    scene.rootNodes.push(viewpoint);
+    const viewpoint = this.#viewpoint(this.#browser.currentScene, direction);
+    this.#browser.currentScene.rootNodes.push(viewpoint);
     viewpoint.set_bind = true;
-    this.#browser.viewAll(undefined, 0);
   }
 
   close(): void {
@@ -42,7 +40,7 @@ export class MeshScene {
     this.#browser.loseContext();
   }
 
-  /** Adds what the mesh's own file leaves to the viewer: navigation, background, and the sensor of the camera. */
+  /** Adds what the mesh's own file leaves to the viewer: the camera and its sensor, navigation and background. */
   #furnish(scene: X3D.X3DScene): void {
     scene.addComponent(this.#browser.getComponent("EnvironmentalSensor", 1));
     const navigation = scene.createNode("NavigationInfo");
@@ -56,6 +54,20 @@ export class MeshScene {
       const { x, y, z, angle } = value as X3D.SFRotation;
       this.onTurn({ axis: [x, y, z], angle });
     });
-    for (const node of [navigation, background, sensor]) scene.rootNodes.push(node);
+    // Of nodes that bind, the first of a kind is the one that counts.
+    scene.rootNodes.unshift(navigation, background, sensor, this.#viewpoint(scene, DIRECTIONS[0] as Direction));
+  }
+
+  #viewpoint(scene: X3D.X3DScene, direction: Direction): X3D.ViewpointProxy {
+    const { center, radius } = this.#sphere;
+    const { axis, angle } = cameraRotation(direction);
+    const distance = radius / Math.sin(FIELD_OF_VIEW / 2);
+    const at = center.map((middle, along) => middle + distance * (direction.normal[along] as number));
+    const viewpoint = scene.createNode("Viewpoint");
+    viewpoint.position = new X3D.SFVec3f(...(at as [number, number, number]));
+    viewpoint.orientation = new X3D.SFRotation(...axis, angle);
+    viewpoint.centerOfRotation = new X3D.SFVec3f(...center);
+    viewpoint.fieldOfView = FIELD_OF_VIEW;
+    return viewpoint;
   }
 }

@@ -102,24 +102,37 @@ export class Overlay {
     return this.#layers.size;
   }
 
-  /** Colours the pixels that are covered, leaving those of the `hidden` segments. */
+  /**
+   * Colours the pixels that are covered, leaving those of the `hidden` segments: translucent inside, opaque along the
+   * outline, so that a pale segment is seen on bright pixels, too.
+   */
   paint(index: number, picture: ImageData, hidden: ReadonlySet<number>): void {
-    const { segments, threshold } = this.segmentation;
-    const shown = new Map(segments.filter(({ number }) => !hidden.has(number)).map(({ number, color }) => [number, opaque(color)]));
+    const { segments, columns } = this.segmentation;
+    const colors = new Map(segments.filter(({ number }) => !hidden.has(number)).map(({ number, color }) => [number, pixelOf(color)]));
     const target = new Uint32Array(picture.data.buffer);
-    for (const { segment, pixels, packed } of this.#layers.get(index) ?? []) {
-      const single = segment === null ? undefined : shown.get(segment);
-      if (segment !== null && single === undefined) continue;
-      for (let at = 0; at < target.length; at += 1) {
-        const value = packed ? ((pixels[at >> 3] as number) >> (at & 7)) & 1 : (pixels[at] as number);
-        const color = segment === null ? shown.get(value) : value >= threshold ? single : undefined;
-        if (color !== undefined) target[at] = color;
-      }
+    for (const layer of this.#layers.get(index) ?? []) this.#paintLayer(layer, target, columns, colors);
+  }
+
+  #paintLayer({ segment, pixels, packed }: Layer, target: Uint32Array, columns: number, colors: ReadonlyMap<number, number>): void {
+    if (segment !== null && !colors.has(segment)) return;
+    const { threshold } = this.segmentation;
+    const valueAt = (at: number): number => (packed ? ((pixels[at >> 3] as number) >> (at & 7)) & 1 : (pixels[at] as number));
+    const segmentAt = (at: number): number => (segment === null ? valueAt(at) : valueAt(at) >= threshold ? segment : 0);
+    for (let at = 0; at < target.length; at += 1) {
+      const covered = segmentAt(at);
+      const color = covered === 0 ? undefined : colors.get(covered);
+      if (color === undefined) continue;
+      const outline = [at - 1, at + 1, at - columns, at + columns].some((beside) => segmentAt(beside) !== covered);
+      target[at] = (color | (outline ? OUTLINE : INSIDE)) >>> 0;
     }
   }
 }
 
-const opaque = ([red, green, blue]: Rgb): number => (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+/** Opacity in the highest byte of a pixel. */
+const OUTLINE = 0xff000000;
+const INSIDE = 0x60000000;
+
+const pixelOf = ([red, green, blue]: Rgb): number => (blue << 16) | (green << 8) | red;
 
 /** Fetches the pixels of a segmentation and finds the frame of the series for each. */
 export async function loadOverlay(segmentation: Segmentation, frames: readonly Frame[], signal: AbortSignal): Promise<Overlay> {

@@ -13,7 +13,6 @@ export interface View {
   inverted: boolean;
   overlay: Overlay | null;
   hiddenSegments: ReadonlySet<number>;
-  opacity: number;
 }
 
 export interface Point {
@@ -119,17 +118,14 @@ export class Viewport {
     const density = devicePixelRatio;
     this.canvas.width = Math.round(this.canvas.clientWidth * density);
     this.canvas.height = Math.round(this.canvas.clientHeight * density);
-    const { frame, overlay, opacity } = this.#view;
+    const { frame, overlay } = this.#view;
     const { scaleX, scaleY, left, top } = this.#placement(frame);
     const place = [left * density, top * density, frame.columns * scaleX * density, frame.rows * scaleY * density] as const;
     context.imageSmoothingQuality = "high";
     // From four screen pixels a pixel on, the pixels themselves are what one zoomed in for.
     context.imageSmoothingEnabled = scaleX * density < 4;
     context.drawImage(this.#imageOf(this.#view), ...place);
-    if (!overlay || opacity === 0) return;
-    context.globalAlpha = opacity;
-    context.drawImage(this.#maskOf(this.#view, overlay), ...place);
-    context.globalAlpha = 1;
+    if (overlay) context.drawImage(this.#maskOf(this.#view, overlay), ...place);
   }
 
   #imageOf(view: View): CanvasImageSource {

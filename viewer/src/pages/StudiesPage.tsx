@@ -28,7 +28,6 @@ export function StudiesPage({ info, query }: { info: Info | null; query: URLSear
   const found = studies.data?.slice(0, search ? MAX_MATCHES : PAGE_SIZE) ?? [];
   const more = (studies.data?.length ?? 0) > found.length;
   const filtered = search !== "" || modality !== "";
-  const isDemo = (study: Dataset) => Array.isArray(info?.demo) && info.demo.includes(text(study, "StudyInstanceUID"));
 
   return (
     <main class="studies" id="main">
@@ -48,7 +47,7 @@ export function StudiesPage({ info, query }: { info: Info | null; query: URLSear
       <ul class="cards" aria-busy={studies.loading} aria-label="Studies">
         {!studies.data && !studies.error && Array.from({ length: 8 }, (_, at) => <li class="card card-waiting" key={at} />)}
         {found.map((study) => (
-          <StudyCard key={text(study, "StudyInstanceUID")} study={study} demo={isDemo(study)} />
+          <StudyCard key={text(study, "StudyInstanceUID")} study={study} />
         ))}
       </ul>
       {search && found.length > 0 && (
