@@ -345,3 +345,19 @@ async def test_capabilities(client):
     described = await (await client.options("/dicomweb/", headers={"Accept": "application/json"})).json()
     names = {one["name"] for one in described["resources"]}
     assert {"Search for Studies", "Retrieve Frames", "Store Instances"} <= names
+
+
+async def test_a_long_file_is_sent_whole_and_in_ranges(client, data_folder):
+    """Long files go by another way (sendfile), alone and as a part among others."""
+    file = data_folder / "us" / "cine-echo-120f.dcm"
+    ds, path = await put(client, file)
+    body = await (await get(client, path, SINGLE_STORED)).read()
+    assert len(body) > 4 << 20
+    assert pydicom.dcmread(io.BytesIO(body)).PixelData == ds.PixelData
+    part = await get(client, path, SINGLE_STORED, Range="bytes=1000-5000000")
+    assert await part.read() == body[1000:5_000_001]
+    multi = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    await store(client, ct(StudyInstanceUID=ds.StudyInstanceUID))
+    whole = await (await get(client, path.split("/series")[0], multi)).read()
+    assert whole.count(body) == 1
+    assert whole.endswith(b"--\r\n")
