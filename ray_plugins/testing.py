@@ -229,7 +229,7 @@ class PluginContract:
             assert validate(item.data) == [], item.kind
 
     def test_its_objects_belong_to_the_study(self) -> None:
-        """Study and patient are the source's, the series is a new one."""
+        """Study, patient and frame of reference are the source's, the series is a new one."""
         from pydicom import dcmread
 
         with tempfile.TemporaryDirectory() as folder:
@@ -237,7 +237,8 @@ class PluginContract:
         for item in self.result().objects:
             made = dcmread(BytesIO(item.data))
             assert made.StudyInstanceUID == source.StudyInstanceUID
-            assert made.PatientID == source.PatientID
+            assert (made.PatientID, made.PatientName) == (source.PatientID, source.PatientName)
+            assert made.get("FrameOfReferenceUID", source.FrameOfReferenceUID) == source.FrameOfReferenceUID
             assert made.SeriesInstanceUID != source.SeriesInstanceUID
 
     def test_the_same_task_gives_the_same_bytes(self) -> None:

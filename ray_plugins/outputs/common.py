@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -72,7 +71,8 @@ class Origin:
 
         Its PatientName is left to `finish`: highdicom warns of names that have one component, as pseudonyms have.
         """
-        first = copy(self.volume.headers[0])
+        first = Dataset()
+        first.update(self.volume.headers[0])
         first.PatientName = ""
         for keyword in TYPE_2:
             if keyword not in first:

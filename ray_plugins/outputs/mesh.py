@@ -186,4 +186,4 @@ def _snap(mesh: Mesh) -> Mesh:
             break
         taken = np.setdiff1d(np.arange(len(grid)), first, assume_unique=True)
         vertices[taken] += inwards[taken]
-    return Mesh(grid * GRID_MM, mesh.faces)
+    return Mesh(np.asarray(grid * GRID_MM, np.float64), mesh.faces)
