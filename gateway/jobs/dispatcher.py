@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from dicomweb.ports import Archive
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
 RESTART_S = 30.0
+HEALTH_S = 5.0
 
 
 async def run(
@@ -80,6 +81,7 @@ class Dispatcher:
         self._runner = runner
         self._max_runs = max_runs
         self._started = False
+        self._ready = False
         self._wake = asyncio.Event()
 
     async def lead(self) -> None:
@@ -90,8 +92,7 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hold_lease(), name="dispatcher-lease")
-                await self._recover()
-                await self._start_runner()
+                group.create_task(self._keep_runner(), name="dispatcher-runner")
                 group.create_task(self._listen(), name="dispatcher-signals")
                 group.create_task(self._dispatch(group), name="dispatcher")
         except* LeaseLost:
@@ -103,7 +104,7 @@ class Dispatcher:
                 await self._lease.release()
 
     async def close(self) -> None:
-        """End the runner, if it was started."""
+        """End the runner, if it was ever started."""
         if self._started:
             await self._runner.close()
 
@@ -113,20 +114,26 @@ class Dispatcher:
             with suppress(CatalogueUnavailable):  # nobody else can take it then either
                 await self._lease.renew()
 
-    async def _recover(self) -> None:
-        """Queue again, or end, what a dispatcher left running that is gone."""
-        while orphan := await self._queue.adopt(self._lease.token):
-            logger.warning("run %s was left running by a dispatcher that is gone", orphan.id)
-            await self._executor.give_up(orphan, RunFailed("The machine that ran it was lost.", retryable=True))
+    async def _keep_runner(self) -> None:
+        """Start the runner, and again whenever it has died. Runs wait meanwhile; those it had fail and are repeated."""
+        while True:
+            try:
+                if not self._ready:
+                    await self._start_runner()
+                await asyncio.sleep(HEALTH_S)
+                self._ready = await self._runner.is_healthy()
+            except Exception:  # whatever a cluster's client raises
+                logger.exception("the runner of plugins did not start; trying again in %.0f s", RESTART_S)
+                await asyncio.sleep(RESTART_S)
 
     async def _start_runner(self) -> None:
-        while not self._started:
-            try:
-                await self._runner.start()
-                self._started = True
-            except Exception:  # whatever a cluster's client raises; runs wait meanwhile
-                logger.exception("the plugins' runner did not start; trying again in %.0f s", RESTART_S)
-                await asyncio.sleep(RESTART_S)
+        if self._started:
+            logger.error("the runner of plugins has died; it is started again")
+            await self._runner.close()
+        self._started = True
+        await self._runner.start()
+        self._ready = True
+        self._wake.set()
 
     async def _listen(self) -> None:
         """Wake the dispatcher when something changes; it looks by itself every `POLL_S` seconds too."""
@@ -137,18 +144,32 @@ class Dispatcher:
             await asyncio.sleep(POLL_S)
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> None:
-        running: set[asyncio.Task[None]] = set()
+        running: dict[str, asyncio.Task[None]] = {}
         while True:
             self._wake.clear()
+            running = {run_id: task for run_id, task in running.items() if not task.done()}
             with suppress(CatalogueUnavailable):
+                await self._adopt(running)
                 for run_id in await self._queue.cancel_requests(self._lease.token):
                     self._executor.cancel(run_id)
                 await self._deletions.follow()
-                while len(running) < self._max_runs and (claimed := await self._queue.claim(self._lease.token)):
-                    task = group.create_task(self._executor.execute(claimed), name=f"run-{claimed.id}")
-                    running.add(task)
-                    task.add_done_callback(running.discard)
-                    task.add_done_callback(lambda _: self._wake.set())
+                await self._claim(running, group)
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
+
+    async def _adopt(self, running: Collection[str]) -> None:
+        """Queue again, or end, what nobody executes: a dispatcher is gone, or the answer to a claim was lost."""
+        while orphan := await self._queue.adopt(self._lease.token, running):
+            logger.warning("run %s was left running and is executed by nobody", orphan.id)
+            await self._executor.give_up(orphan, RunFailed("The machine that ran it was lost.", retryable=True))
+
+    async def _claim(self, running: dict[str, asyncio.Task[None]], group: asyncio.TaskGroup) -> None:
+        """Start as many runs as may run at once."""
+        while self._ready and len(running) < self._max_runs:
+            claimed = await self._queue.claim(self._lease.token)
+            if claimed is None:
+                return
+            task = group.create_task(self._executor.execute(claimed), name=f"run-{claimed.id}")
+            task.add_done_callback(lambda _: self._wake.set())
+            running[claimed.id] = task

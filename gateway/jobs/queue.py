@@ -11,7 +11,7 @@ Times are the database's (`$currentDate`, `$$NOW`): no two machines need to agre
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -146,9 +146,12 @@ class RunQueue:
         return await self._give(owner, {"active": True, "state": State.QUEUED, "$expr": ready}, {"attempt": 1})
 
     @wrapped()
-    async def adopt(self, owner: str) -> Run | None:
-        """Give a run that another dispatcher left running to `owner`, to be queued again or ended."""
-        left = {"active": True, "state": State.RUNNING, "owner": {"$ne": owner}}
+    async def adopt(self, owner: str, executing: Collection[str] = ()) -> Run | None:
+        """Give `owner` a running run that nobody executes, to be queued again or ended; None if there is none.
+
+        `executing` : the runs that `owner` does execute.
+        """
+        left = {"active": True, "state": State.RUNNING, "_id": {"$nin": list(executing)}}
         return await self._give(owner, left, {"attempt": 0})
 
     async def _give(self, owner: str, chosen: Mapping[str, Any], more: Mapping[str, int]) -> Run | None:

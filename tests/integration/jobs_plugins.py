@@ -1,6 +1,9 @@
 """Plugins for tests: they behave as plugins may."""
 
+import os
+import signal
 import time
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,9 +15,10 @@ from ray_plugins.sdk import Accepts, Context, Param, PluginError, Result, Segmen
 def act(
     volume: Volume,
     context: Context,
-    how: Literal["well", "quietly", "slowly", "sentence", "fault"] = "well",
+    how: Literal["well", "quietly", "slowly", "sentence", "fault", "death once"] = "well",
     level: Annotated[int, Param(100, ge=0, le=1000, unit="HU", widget="slider", help="Where the surface is.")] = 100,
     number: int = 0,
+    grave: str = "",
 ) -> Result:
     """Behave as a plugin may."""
     context.log("acts %s, number %d", how, number)
@@ -26,7 +30,10 @@ def act(
         raise PluginError("There is no bone in this series.")
     if how == "fault":
         raise KeyError("unforeseen")
-    if how == "quietly":
+    if how == "death once" and not Path(grave).exists():
+        Path(grave).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how in ("quietly", "death once"):
         return Result()
     mask = np.zeros(volume.array.shape, bool)
     mask[2:-2, 100:140, 100:140] = True

@@ -44,7 +44,7 @@ async def test_a_run_is_queued_shown_listed_and_cancelled(api):  # noqa: F811
     run = await answer.json()
     assert answer.headers["Location"] == f"/api/v1/runs/{run['id']}"
     assert run["state"] == "queued"
-    assert run["parameters"] == {"how": "slowly", "level": 100, "number": 0}
+    assert run["parameters"] == {"how": "slowly", "level": 100, "number": 0, "grave": ""}
     assert await (await api.client.get(answer.headers["Location"])).json() == run
     other = await api.start(number=1)
     for question, expected in [

@@ -20,7 +20,6 @@ from ray_plugins.task import RunFailed
 from tests.integration.jobs_support import dispatching, ended, order, plugins, store_series, until
 
 
-
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch):
     """Attempts follow one another quickly, and leases are lost quickly."""
@@ -177,6 +176,30 @@ async def test_a_cluster_that_does_not_start_is_tried_again(core, queue, ask, mo
     async with dispatching(core, Late(plugins())):
         run = await ended(queue, await ask(how="quietly"))
     assert run.state is State.SUCCEEDED
+
+
+async def test_a_cluster_that_dies_is_started_again(core, queue, ask, monkeypatch):
+    monkeypatch.setattr(dispatcher, "HEALTH_S", 0.05)
+
+    said = []
+
+    class Mortal(LocalRunner):
+        async def start(self):
+            said.append("start")
+
+        async def close(self):
+            said.append("close")
+
+        async def is_healthy(self):
+            return said != ["start"]
+
+    async with dispatching(core, Mortal(plugins())):
+
+        async def restarted():
+            return said == ["start", "close", "start"]
+
+        await until(restarted)
+        assert (await ended(queue, await ask(how="quietly"))).state is State.SUCCEEDED
 
 
 async def test_when_one_object_is_refused_nothing_is_kept(core, queue, ask, monkeypatch):

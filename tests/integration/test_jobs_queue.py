@@ -91,10 +91,11 @@ async def test_who_lost_the_lease_cannot_write(queue):
     assert (ended.state, ended.error, ended.outputs) == (State.FAILED, "The machine that ran it was lost.", ())
 
 
-async def test_one_s_own_runs_are_not_adopted(queue):
+async def test_what_its_owner_executes_is_not_adopted(queue):
     await queue.enqueue(order())
-    await queue.claim("a")
-    assert await queue.adopt("a") is None
+    run = await queue.claim("a")
+    assert await queue.adopt("a", [run.id]) is None
+    assert (await queue.adopt("a")).id == run.id
 
 
 async def test_an_ended_run_stays_as_it_ended(queue):
