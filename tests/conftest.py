@@ -23,7 +23,7 @@ from gateway.stored_form import quiet_pydicom
 from gateway.wiring import Core, open_core
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Seconds that one callback may hold the loop. High, for a shared machine: decoding or parsing on the loop shows anyway.
+#: Seconds that one callback may hold the loop. High, for shared machines: decoding on the loop shows anyway.
 SLOW_CALLBACK_S = 1.0
 KEY = bytes(range(32))
 
@@ -120,7 +120,7 @@ async def core(open_archive: CoreFactory) -> Core:
 
 @pytest.fixture
 async def serve(open_archive: CoreFactory) -> AsyncIterator[Callable[[Core], "asyncio.Future[TestClient]"]]:
-    """Serve an archive over HTTP in this process: `client = await serve(core)`; several servers may share one archive."""
+    """Serve an archive over HTTP in this process: `client = await serve(core)`."""
     from gateway.app import create_app
 
     async with AsyncExitStack() as stack:
