@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+import tempfile
 from pathlib import Path
 
 from pydicom.data import get_testdata_file
@@ -13,13 +13,17 @@ from pydicom.data import get_testdata_file
 from gateway.archive import Archive, Source
 from gateway.importer import import_files
 from gateway.store import driver
+from ray_plugins.testing import Phantom
 
 logger = logging.getLogger(__name__)
+_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 _SOURCE = Source("import", "demo")
 #: Folders of real studies in the data folder.
 _REAL = ("ct-bone", "ct-chest", "mr-brain", "mammo", "dental-cbct-sim", "dental-panoramic", "xa", "ct-prior-current")
 #: Small images that pydicom ships for its own tests.
 _SHIPPED = ("CT_small.dcm", "MR_small.dcm", "examples_ybr_color.dcm", "US1_J2KR.dcm")
+#: A body with a hollow sphere of bone: something for the bone plugin to find.
+_PHANTOM = Phantom(shape=(80, 192, 192), spacing_mm=(2.0, 1.2, 1.2), radius_mm=45.0, marrow_mm=30.0)
 
 
 async def load(archive: Archive) -> bool:
@@ -28,32 +32,20 @@ async def load(archive: Archive) -> bool:
     async with driver.wrapped():
         if await db.keys.find_one({"_id": "demo"}):
             return True
-    report = await import_files(archive, await asyncio.to_thread(lambda: list(_files())), _SOURCE)
-    if not await asyncio.to_thread(_real_folder):
-        from ray_plugins.testing import phantom_series
-
-        for content in await asyncio.to_thread(phantom_series):
-            await archive.ingest(_once(content), _SOURCE)
+    with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as made:
+        files = await asyncio.to_thread(_files, Path(made))
+        report = await import_files(archive, files, _SOURCE)
     async with driver.wrapped():
         await db.keys.insert_one({"_id": "demo"})
     logger.info("demonstration studies: %d instances stored, %d not taken", report.stored, len(report.failed))
     return True
 
 
-def _real_folder() -> Path | None:
-    default = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-    folder = Path(os.environ.get("ISTHMUS_TEST_DATA", default))
-    return folder if (folder / "ct-bone").is_dir() else None
-
-
-def _files() -> Iterator[Path]:
-    real = _real_folder()
-    if real is None:
-        yield from (Path(path) for name in _SHIPPED if (path := get_testdata_file(name, download=False)))
-        return
-    for name in _REAL:
-        yield from sorted((real / name).glob("**/*.dcm"))
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
+def _files(made: Path) -> list[Path]:
+    """The real studies if they are there, else small images that pydicom ships and a phantom written to `made`."""
+    folder = Path(os.environ.get("ISTHMUS_TEST_DATA", _DATA))
+    if (folder / _REAL[0]).is_dir():
+        return [path for name in _REAL for path in sorted((folder / name).glob("**/*.dcm"))]
+    _PHANTOM.write(made, {"StudyDescription": "CT PHANTOM", "SeriesDescription": "AXIAL 2.0"})
+    shipped = [get_testdata_file(name, download=False) for name in _SHIPPED]
+    return [*sorted(made.iterdir()), *(Path(str(path)) for path in shipped if path)]

@@ -42,6 +42,8 @@ class Deidentifier:
         """Take a 32-byte key; the same key gives the same pseudonyms everywhere."""
         checked(key, "The de-identification key")
         self.profile = profile
+        #: Whether objects pass unchanged (the profile `none`).
+        self.is_identity = not profile.deidentify
         self.plan = Plan(profile)
         self.uid = UidMap(key)
         self.pseudonyms = Pseudonyms(key)
@@ -52,11 +54,6 @@ class Deidentifier:
     def load(cls, profile_name: str, key: bytes, directory: Path | None = None) -> Self:
         """Build the de-identifier of a profile of `directory`, or of those that ship."""
         return cls(load_profile(profile_name, directory), key)
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether objects pass unchanged (the profile `none`)."""
-        return not self.profile.deidentify
 
     def apply(self, ds: Dataset) -> None:
         """De-identify a data set in place; what was issued with this key stays as it is.

@@ -59,6 +59,11 @@ _DUMMIES: Final[dict[str, object]] = {
     **dict.fromkeys(("OB", "OW", "UN"), b"\0\0"),
 }
 _NUMBER_CHARACTERS: Final = frozenset("0123456789+-.eE \\")
+_BYTES_A_VALUE: Final = {
+    **dict.fromkeys(("US", "SS", "US or SS", "OW"), 2),
+    **dict.fromkeys(("UL", "SL", "FL", "AT", "OF", "OL"), 4),
+    **dict.fromkeys(("UV", "SV", "FD", "OD", "OV"), 8),
+}
 _MAX_AGE_YEARS: Final = 90
 _AGE_UNITS_A_YEAR: Final = {"D": 365, "W": 52, "M": 12, "Y": 1}
 
@@ -163,6 +168,8 @@ class HeaderRun:
             action, vr = actions.resolve(tag, element.VR)
             if action is not Action.KEEP:
                 self._act(ds, element, vr, action, encodings, depth)
+            elif isinstance(element.value, bytes) and len(element.value) % _BYTES_A_VALUE.get(vr, 1):
+                del ds[tag]  # no numbers; pydicom's error about it would quote the bytes
         for tag in tags:
             if tag & 0x10000 and tag & 0xFFFF < 0x1000 and tag not in creators:
                 del ds[tag]

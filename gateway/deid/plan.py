@@ -83,6 +83,8 @@ _SEQUENCES: Final = {
     0x00700001: Action.RECURSE,  # Graphic Annotation Sequence
     0x00401101: Action.DUMMY,  # Person Identification Code Sequence
 }
+#: What the table forgets: envelopes of other de-identifiers, and parameters of signatures that went.
+_FORGOTTEN: Final = {0x04000500: Action.REMOVE, 0x4FFE0001: Action.REMOVE}
 _CODE_TAGS: Final = {0x00080100, 0x00080102, 0x00080104, 0x00080119, 0x00080120}
 _TEXT_VALUE: Final = 0x0040A160
 _TIMEZONE_OFFSET: Final = 0x00080201
@@ -141,7 +143,9 @@ class Plan:
             return Action.REMOVE, vr  # text in disguise, or items that are none
         if declared in STRINGS:
             return self.by_vr(tag, declared), declared
-        return action, declared
+        if declared in _NUMERIC or vr not in _NUMERIC:
+            return action, declared
+        return Action.REMOVE, vr  # bytes in place of numbers
 
     def by_vr(self, tag: int, vr: str) -> Action:
         """Return what to do with an attribute about which nothing is known but its VR."""
@@ -164,7 +168,7 @@ class Plan:
         if tag == _TEXT_VALUE and "clean-structured-content" not in self._options:
             return Action.DUMMY
         if not basic:
-            return self.by_vr(tag, vr)
+            return _FORGOTTEN.get(tag) or self.by_vr(tag, vr)
         if vr == "SQ" and ("D" in basic or tag in _SEQUENCES):
             return _SEQUENCES.get(tag, Action.REMOVE)
         return Action.UID if vr == "UI" and "D" in basic else _BASIC[basic]

@@ -8,11 +8,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from pydicom import dcmread
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
+from dicomweb.errors import NotDicom
 from gateway.deid.engine import Deidentifier
 from gateway.deid.plan import STRINGS
 from gateway.deid.values import DEFAULT_ENCODINGS, encodings_of, text_of
@@ -31,13 +35,23 @@ class Row:
     after: str | None
 
 
-def preview(ds: Dataset, deidentifier: Deidentifier) -> list[Row]:
-    """Compare a header with its de-identified copy; `ds` itself is not changed.
+def preview(file: Path, profile_name: str, key: bytes, directory: Path | None = None) -> list[Row]:
+    """Compare the header of a DICOM file with what a profile makes of it; the file is not changed.
 
     Raises
     ------
+    NotDicom : if the file is none.
     Refusal : if the profile would refuse the object.
     """
+    try:
+        ds = dcmread(file, stop_before_pixels=True)
+    except InvalidDicomError:
+        raise NotDicom(f"{file} is not a DICOM file.") from None
+    return compare(ds, Deidentifier.load(profile_name, key, directory))
+
+
+def compare(ds: Dataset, deidentifier: Deidentifier) -> list[Row]:
+    """Compare a header with its de-identified copy; `ds` itself is not changed."""
     result = copy.deepcopy(ds)
     deidentifier.apply(result)
     return list(_rows(ds, result, deidentifier, "", DEFAULT_ENCODINGS))

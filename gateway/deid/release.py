@@ -17,7 +17,11 @@ from gateway.deid.values import Element, text_of
 #: Terms that DICOM itself defines are no identity, even if a patient is called like one.
 _TERMS: Final = frozenset({"CS"})
 _CODE_MEANING: Final = 0x00080104
+#: VRs whose values were matched against their grammar, which leaves no room for names.
+_CHECKED: Final = frozenset({"DA", "DT", "TM", "AS", "DS", "IS"})
 _FREE: Final = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE", "UR", "UN"})
+#: Numbers and bytes that spell a name are none; more of them are curves, tables and pixels.
+_MAX_BINARY_BYTES: Final = 1024
 _UTF8: Final = ("utf8",)
 
 
@@ -42,6 +46,9 @@ def find_leaks(
         elif vr in _FREE or vr in _TERMS:
             text = text_of(element, _UTF8)
             if identity.is_in(text) and not ((vr in _TERMS or element.tag == _CODE_MEANING) and is_term(text)):
+                leaks.append(element.tag)
+        elif vr not in _CHECKED and isinstance(element.value, bytes) and len(element.value) <= _MAX_BINARY_BYTES:
+            if identity.is_in(element.value.decode("latin-1")):
                 leaks.append(element.tag)
     return leaks
 

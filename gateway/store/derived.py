@@ -24,7 +24,7 @@ async def refresh(db: Any, study_uid: str | None = None) -> None:
 
 
 async def _refresh_study(db: Any, study_uid: str, version: int) -> None:
-    """Derive the stale series of a study, then the study: what changes meanwhile leaves it stale for the next reader."""
+    """Derive the stale series of a study, then the study; what changes meanwhile leaves it stale for the next one."""
     stale = db.series.find({"study_uid": study_uid, "stale": True}, {"series_uid": 1, "version": 1})
     for series in await stale.to_list(None):
         await _refresh_series(db, study_uid, series)

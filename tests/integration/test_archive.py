@@ -1,4 +1,4 @@
-"""The archive on a real mongod and real files: acknowledgement, sameness, conflict, deletion, and what a crash leaves."""
+"""The archive on a real mongod and real files: sameness, conflict, deletion, and what a crash leaves."""
 
 import asyncio
 import gzip

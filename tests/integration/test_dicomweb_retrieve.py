@@ -361,3 +361,22 @@ async def test_a_long_file_is_sent_whole_and_in_ranges(client, data_folder):
     whole = await (await get(client, path.split("/series")[0], multi)).read()
     assert whole.count(body) == 1
     assert whole.endswith(b"--\r\n")
+
+
+async def test_whatever_was_stored_is_answered(client, data_folder):
+    """Every malformed file is refused or can be asked for in every form, without a failure of ours."""
+    accepts = ["application/dicom", SINGLE_STORED, FRAMES_STORED, "application/octet-stream", "image/png", "*/*"]
+    stored = 0
+    for file in sorted((data_folder / "malformed").iterdir()):
+        response = await store(client, file.read_bytes())
+        assert response.status < 500, file.name
+        answered = await response.json(content_type=None)
+        for item in answered.get("00081199", {"Value": []})["Value"]:
+            path = URL(item["00081190"]["Value"][0]).path
+            stored += 1
+            for below in ("", "/metadata", "/frames/1", "/rendered", "/thumbnail", "/bulkdata/7FE00010", "/pixeldata"):
+                for accept in accepts:
+                    response = await get(client, path + below, accept)
+                    assert response.status < 500, (file.name, below, accept)
+                    await response.read()
+    assert stored > 5

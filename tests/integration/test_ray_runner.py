@@ -196,7 +196,7 @@ async def test_a_killed_owner_leaves_nothing_that_the_next_start_does_not_end(tm
 async def test_ray_that_died_is_noticed_and_can_be_started_again(runner: RayRunner, series) -> None:
     assert await runner.is_healthy()
     for pid in ray_processes(runner.temp_dir):
-        if b"gcs_server" in Path(f"/proc/{pid}/cmdline").read_bytes():  # noqa: ASYNC240
+        if b"gcs_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     assert not await runner.is_healthy()
     await asyncio.wait_for(runner.close(), 30)
