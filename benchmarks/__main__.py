@@ -1,0 +1,47 @@
+"""`python -m benchmarks [--quick]`: measure all tables, keep the rounds as JSON, write docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import machine, read, report, store
+from benchmarks.plan import FULL, QUICK
+from benchmarks.servers import ROOT
+
+_OUT = Path(__file__).parent / "out"
+
+
+def main() -> int:
+    """Run the benchmarks; 0 when the page is written."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller and shorter: some 5 minutes instead of 30")
+    parser.add_argument("--scratch", type=Path, default=_OUT / "scratch", help="for the servers' data; is emptied")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="where the page goes")
+    options = parser.parse_args()
+    plan = QUICK if options.quick else FULL
+    _empty(options.scratch)
+    begin = time.monotonic()
+    facts = machine.describe(options.scratch)
+    tables = [*store.measure(plan, options.scratch), *read.measure(plan, options.scratch)]
+    minutes = (time.monotonic() - begin) / 60
+    results = {"plan": plan.name, "minutes": minutes, "machine": facts, "tables": [one.as_json() for one in tables]}
+    (_OUT / f"{plan.name}.json").write_text(json.dumps(results, indent=1))
+    options.page.parent.mkdir(exist_ok=True)
+    options.page.write_text(report.document(plan, facts, tables, minutes))
+    shutil.rmtree(options.scratch)
+    print(f"{options.page} is written, after {minutes:.0f} minutes", file=sys.stderr)
+    return 0
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
