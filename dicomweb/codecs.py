@@ -7,6 +7,7 @@ All are imagecodecs: its functions release the GIL, those that pydicom finds by 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import imagecodecs
@@ -33,6 +34,9 @@ PLUGIN = "isthmus"
 
 # Retired in PS3.5 2006; archives still hold them. pydicom has the UIDs but no decoder objects for them.
 _RETIRED_JPEG = (UID("1.2.840.10008.1.2.4.53"), UID("1.2.840.10008.1.2.4.55"))
+# ISO 10918-1 Table B.1, but for DHT, JPG and DAC, which lie between; SOF55 is JPEG-LS (ISO 14495-1).
+_START_OF_FRAME = frozenset([*range(0xFFC0, 0xFFD0), 0xFFF7]) - {0xFFC4, 0xFFC8, 0xFFCC}
+_FILL = 0xFFFF
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, *_RETIRED_JPEG)
 
 
@@ -69,10 +73,30 @@ def is_available(uid: str) -> bool:
 
 
 def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
-    """Decode one frame; corrects in `runner` what the result differs in from the data set (pydicom's contract)."""
+    """Decode one frame; corrects in `runner` what the result differs in from the data set (pydicom's contract).
+
+    Raises ValueError if the codestream is of another size than the data set says: a few bytes may claim gigabytes.
+    """
+    size = codestream_size(src)
+    if size is not None and size != (runner.rows, runner.columns):
+        raise ValueError("the codestream and the data set differ in size")
     array = _DECODE[runner.transfer_syntax](src, runner)
     runner.set_option("bits_allocated", 8 * array.dtype.itemsize)
     return array.tobytes()
+
+
+def codestream_size(src: bytes) -> tuple[int, int] | None:
+    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 codestream claims; None if its headers do not tell."""
+    if src.startswith(b"\xff\x4f\xff\x51"):  # SOC, SIZ (ISO 15444-1 section A.5.1)
+        right, bottom, left, top = struct.unpack_from(">4I", src.ljust(24, b"\0"), 8)
+        return bottom - top, right - left
+    position = 2 if src.startswith(b"\xff\xd8") else len(src)
+    while position + 9 <= len(src):
+        marker, length, rows, columns = struct.unpack_from(">HHxHH", src, position)
+        if marker in _START_OF_FRAME:
+            return rows, columns
+        position += 2 + length if marker != _FILL else 1
+    return None
 
 
 def _jpeg(src: bytes, runner: DecodeRunner) -> np.ndarray:

@@ -14,9 +14,10 @@ from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicomweb import codecs
-from dicomweb.errors import NotAcceptable, NotDicom
+from dicomweb.errors import NotAcceptable, NotDicom, TooLarge
 
 _MAX_NATIVE_BYTES = (1 << 32) - 2  # the length of an element has 32 bits
+_MAX_FRAME_PIXELS = 1 << 29  # a slide scanner's or detector's frame is far below; the codec allocates it at once
 _OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 
 
@@ -53,8 +54,9 @@ def decode(header: Dataset, transfer_syntax_uid: str, frame: bytes, *, rgb: bool
     decoder = codecs.find(transfer_syntax_uid)
     if decoder is None:
         raise Undecodable
-    options: dict[str, Any] = as_pixel_options(header, number_of_frames=1)
-    options.pop("extended_offsets", None)
+    options = _pixel_options(header)
+    if options.get("rows", 0) * options.get("columns", 0) > _MAX_FRAME_PIXELS:
+        raise TooLarge("The frame has too many pixels to be decoded; ask for it as it is stored.")
     if decoder.is_encapsulated:
         frame = encapsulate([frame], has_bot=False)
         options["decoding_plugin"] = codecs.PLUGIN
@@ -112,6 +114,15 @@ def shift_bits(data: bytes, skip: int, bits: int) -> bytes:
     """Frames of 1-bit pixels begin anywhere in a byte: cut `bits` bits from bit `skip` on (PS3.18 8.7.3.3.1)."""
     unpacked = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
     return np.packbits(unpacked[skip : skip + bits], bitorder="little").tobytes()
+
+
+def _pixel_options(header: Dataset) -> dict[str, Any]:
+    try:
+        options: dict[str, Any] = as_pixel_options(header, number_of_frames=1)
+    except (ValueError, TypeError) as exc:  # pydicom converts a value when it is first looked at
+        raise Undecodable from exc
+    options.pop("extended_offsets", None)
+    return options
 
 
 def _pixel_keyword(header: Dataset) -> str:

@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from dicomweb import multipart, render, transcode
 from dicomweb.bodies import negotiate, not_modified, send
-from dicomweb.errors import BadRequest, NotFound, TooLarge
+from dicomweb.errors import BadRequest, NotAcceptable, NotFound
 from dicomweb.negotiate import COMPRESSED, Offer
 from dicomweb.ports import Services, StoredInstance
 from dicomweb.resource import Level
@@ -88,10 +88,8 @@ class WadoRendered:
     async def _render(self, reader: Reader, frame: int, options: render.Options, media_type: str) -> bytes:
         if not reader.instance.pixel_offset:
             raise NotFound("The instance has no picture.")
-        header = await reader.header()
-        if header.Rows * header.Columns > self._services.limits.max_pixels:
-            raise TooLarge("The image has too many pixels to be rendered.")
         stored = await reader.stored_frame(frame)
+        header = await reader.header()
         return await self._services.run(_picture, header, reader.instance, stored, frame, options, media_type)
 
     async def _send_stream(self, request: web.Request, reader: Reader, media_type: str) -> web.StreamResponse:
@@ -142,4 +140,7 @@ def _picture(
     media_type: str,
 ) -> bytes:
     pixels, photometric = transcode.decode(header, instance.transfer_syntax_uid, frame, rgb=True)
-    return render.render(pixels, photometric, header, number, options, media_type)
+    try:
+        return render.render(pixels, photometric, header, number, options, media_type)
+    except (ValueError, TypeError, AttributeError, OverflowError) as exc:  # what pydicom raises on malformed attributes
+        raise NotAcceptable("The image has malformed attributes and cannot be rendered.") from exc

@@ -5,10 +5,12 @@ import warnings
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.encaps import get_frame
 
 from dicomweb import codecs, transcode
-
+from dicomweb.errors import TooLarge
 
 ORIGINAL = "transfer-syntaxes/ct-littleendianexplicit.dcm"
 
@@ -114,3 +116,25 @@ def test_bits_are_cut_at_any_place(skip):
     data = np.packbits(bits, bitorder="little").tobytes()
     cut = transcode.shift_bits(data, skip, 41)
     assert np.array_equal(np.unpackbits(np.frombuffer(cut, np.uint8), bitorder="little")[:41], bits[skip : skip + 41])
+
+
+@pytest.mark.parametrize("name", ["jpeg2000", "jpeglslossless", "jpegprocess1", "jpegprocess14", "jpegprocess10_12"])
+def test_the_size_of_a_codestream_is_read_before_it_is_decoded(name, data_folder):
+    ds = pydicom.dcmread(data_folder / f"transfer-syntaxes/ct-{name}.dcm")
+    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
+    assert codecs.codestream_size(frame) == (512, 512)
+    ds.Rows = 511
+    with pytest.raises(transcode.Undecodable):
+        transcode.decode(ds, ds.file_meta.TransferSyntaxUID, frame)
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"", b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd8\xff\xc0"]))
+def test_any_bytes_are_measured(data, head):
+    codecs.codestream_size(head + data)
+
+
+def test_a_frame_of_gigabytes_is_not_begun(data_folder):
+    ds = pydicom.dcmread(data_folder / "transfer-syntaxes/ct-rlelossless.dcm")
+    ds.Rows = ds.Columns = 65535
+    with pytest.raises(TooLarge):
+        transcode.decode(ds, ds.file_meta.TransferSyntaxUID, b"")
