@@ -101,8 +101,10 @@ def add_routes(app: web.Application, services: ApiServices) -> None:
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
-    """Import the plugins off the loop, and keep the event hub running."""
+    """Create the indexes, import the plugins off the loop, and keep the event hub running."""
     services = app[SERVICES]
+    await services.queue.create_indexes()
+    await services.meshes.create_indexes()
     await asyncio.to_thread(list, services.registry)
     hub = asyncio.create_task(services.events.run(), name="event-hub")
     yield

@@ -14,7 +14,10 @@ _PAGE = 1_000
 
 
 class Deletions:
-    """A reader of the change feed whose position survives a restart: no deletion is missed, one may be seen twice."""
+    """A reader of the change feed whose position survives a restart: no deletion is missed, one may be seen twice.
+
+    Any number of processes may follow at the same time.
+    """
 
     def __init__(self, db: Database, queue: RunQueue, meshes: MeshStore) -> None:
         self._changes = db["changes"]
@@ -31,7 +34,7 @@ class Deletions:
         while page := await self._page(last):
             await self._forget([change for change in page if change["action"] == "deleted"])
             last = page[-1]["_id"]
-            await self._positions.update_one({"_id": "deletions"}, {"$set": {"seq": last}}, upsert=True)
+            await self._positions.update_one({"_id": "deletions"}, {"$max": {"seq": last}}, upsert=True)
 
     async def _page(self, last: int) -> list[dict[str, Any]]:
         found = self._changes.find({"_id": {"$gt": last}}).sort("_id", ASCENDING).limit(_PAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator
 
 from dicomweb.errors import Gone, IsthmusError, NotFound
@@ -14,6 +15,9 @@ from gateway.store.objects import CHUNK_BYTES
 from ray_plugins.task import DicomObject, RunFailed, TaskResult
 
 logger = logging.getLogger(__name__)
+
+MAX_OUTPUTS = 100
+MAX_MEASUREMENTS = 1_000
 
 
 class Filing:
@@ -29,9 +33,10 @@ class Filing:
 
         Raises
         ------
-        RunFailed : the archive refuses an object.
+        RunFailed : the results cannot be kept, or the archive refuses an object.
         LeaseLost : the run is another dispatcher's; nothing was filed.
         """
+        _check(result)
         objects = [(_dicom_output(item), item) for item in result.objects]
         meshes = [(_mesh_output(run, files.name, files.triangles), files) for files in result.meshes]
         outputs = [output for output, _ in objects] + [output for output, _ in meshes]
@@ -61,6 +66,15 @@ class Filing:
                 if exc.retryable:
                     raise
                 logger.exception("run %s: its %s could not be taken back", run.id, output.kind)
+
+
+def _check(result: TaskResult) -> None:
+    """Refuse results that the run's document could not hold, or that JSON could not say."""
+    if len(result.objects) + len(result.meshes) > MAX_OUTPUTS or len(result.measurements) > MAX_MEASUREMENTS:
+        raise RunFailed(f"A run may give at most {MAX_OUTPUTS} outputs and {MAX_MEASUREMENTS} measurements.")
+    for measurement in result.measurements:
+        if not math.isfinite(measurement["value"]):
+            raise RunFailed(f"The plugin measured no number: {measurement['name']} is {measurement['value']}.")
 
 
 def _dicom_output(item: DicomObject) -> Output:

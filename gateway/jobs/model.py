@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
@@ -124,8 +124,7 @@ class Run:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Read a document of the collection `runs`, which has the fields of a run and the queue's own."""
-        values = {field.name: document[field.name] for field in fields(cls) if field.name != "id"}
-        values |= {name: _utc(document[name]) for name in ("created", "started", "finished")}
+        values = {field.name: document[field.name] for field in fields(cls) if field.name in document}
         values |= {name: tuple(document[name]) for name in ("series_uids", "measurements")}
         values["outputs"] = tuple(Output(**output) for output in document["outputs"])
         return cls(**values | {"id": document["_id"], "state": State(document["state"])})
@@ -158,15 +157,10 @@ class Run:
 
 
 def sentence(text: str, limit: int = 500) -> str:
-    """The first line of a text, bounded, ended by a full stop: what an error or a message may be."""
+    """The first line of a text, bounded, ended by a full stop: what an error may be."""
     line = " ".join((text.strip().splitlines() or [""])[0].split())
     line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
     return line if not line or line[-1] in ".!?…" else f"{line}."
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    """MongoDB keeps UTC and its driver hands it out without saying so."""
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -169,7 +169,8 @@ class RunQueue:
         """Show how far a running run is and add lines to its log. Raises LeaseLost."""
         change: dict[str, Any] = {"$inc": {"log_next": len(lines)}}
         if progress is not None:
-            change["$set"] = {"progress": progress.fraction, "message": progress.text[:MESSAGE_CHARACTERS]}
+            fraction = progress.fraction if 0 <= progress.fraction <= 1 else 0.0  # a plugin may say NaN
+            change["$set"] = {"progress": fraction, "message": progress.text[:MESSAGE_CHARACTERS]}
         document = await self._runs.find_one_and_update(_mine(run), change, projection={"log_next": 1})
         if document is None:
             raise LeaseLost

@@ -87,6 +87,5 @@ async def api(core, data_folder):
     """The API over an archive that holds one CT."""
     study_uid, series_uid = await store_series(core, data_folder / "ct-abdomen-labelled")
     services = services_of(core)
-    await services.queue.create_indexes()
     async with TestClient(TestServer(application(services))) as client:
         yield Api(client, services, core, study_uid, series_uid)

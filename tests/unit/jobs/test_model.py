@@ -58,9 +58,15 @@ def test_a_run_survives_its_document():
     assert Run.from_document(run.to_document()) == run
 
 
-def test_moments_without_a_zone_are_utc():
-    document = RUN.to_document() | {"created": datetime(2026, 1, 2, 3, 4, 5, 678000)}  # noqa: DTZ001
-    assert Run.from_document(document).to_json()["created"] == "2026-01-02T03:04:05.678Z"
+def test_moments_are_shown_in_utc():
+    run = replace(RUN, created=datetime(2026, 1, 2, 3, 4, 5, 678000, UTC))
+    assert (run.to_json()["created"], run.to_json()["started"]) == ("2026-01-02T03:04:05.678Z", None)
+
+
+def test_a_document_of_an_older_version_is_read():
+    document = RUN.to_document()
+    del document["cancel_requested"]
+    assert Run.from_document(document | {"more": 1}) == RUN
 
 
 def test_the_key_is_the_same_for_the_same_work_only():
