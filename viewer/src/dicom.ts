@@ -132,3 +132,8 @@ export function formatDate(date: string): string {
 export function count(quantity: number, singular: string, plural = `${singular}s`): string {
   return `${quantity.toLocaleString("en-GB")} ${quantity === 1 ? singular : plural}`;
 }
+
+/** UCUM codes that readers know under another sign. */
+const UNITS: Record<string, string> = { "1": "", "[hnsf'U]": "HU", Cel: "°C", cm2: "cm²", mm2: "mm²", cm3: "cm³", mm3: "mm³" };
+
+export const unitSign = (ucum: string): string => UNITS[ucum] ?? ucum;

@@ -1,4 +1,4 @@
-import { type Dataset, item, items, number, text } from "../dicom";
+import { type Dataset, item, items, number, text, unitSign } from "../dicom";
 
 /** Structured reports (PS3.3 C.17.3) as the nested lists that they are. */
 export function ReportView({ reports }: { reports: readonly Dataset[] }) {
@@ -35,8 +35,8 @@ function valueOf(entry: Dataset): string {
   switch (text(entry, "ValueType")) {
     case "NUM": {
       const measured = item(entry, "MeasuredValueSequence");
-      const unit = text(item(measured, "MeasurementUnitsCodeSequence"), "CodeValue");
-      return `${number(measured, "NumericValue")?.toLocaleString("en-GB") ?? "not measured"} ${unit === "1" ? "" : unit}`;
+      const unit = unitSign(text(item(measured, "MeasurementUnitsCodeSequence"), "CodeValue"));
+      return `${number(measured, "NumericValue")?.toLocaleString("en-GB") ?? "not measured"} ${unit}`;
     }
     case "CODE":
       return text(item(entry, "ConceptCodeSequence"), "CodeMeaning");

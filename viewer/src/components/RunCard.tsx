@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { type Output, type Run, type RunState, cancelRun, meshAs } from "../api";
-import { count } from "../dicom";
+import { count, unitSign } from "../dicom";
 import { asApiError } from "../hooks";
 import { Icon, type IconName } from "./Icon";
 import { RunLog } from "./RunLog";
@@ -19,6 +19,8 @@ const STATES: Record<RunState, { word: string; icon: IconName | null }> = {
   cancelled: { word: "Cancelled", icon: "cancel" },
   timed_out: { word: "Took too long", icon: "warning" },
 };
+
+const OUTPUT_ICONS: Record<string, IconName> = { mesh: "cube", seg: "layers", sr: "report" };
 
 const MESH_FILES = [
   { name: "X3D", type: "model/x3d+xml" },
@@ -118,7 +120,7 @@ function Measurements({ run }: { run: Run }) {
           <tr key={name}>
             <th scope="row">{name}</th>
             <td>
-              {rounded(value)} <span class="soft">{unit === "1" ? "" : unit}</span>
+              {rounded(value)} <span class="soft">{unitSign(unit)}</span>
             </td>
           </tr>
         ))}
@@ -132,7 +134,7 @@ function OutputRow({ output, onShow }: { output: Output; onShow: (output: Output
   return (
     <li>
       <button type="button" class="button" onClick={() => onShow(output)}>
-        <Icon name={mesh ? "cube" : output.kind === "seg" ? "layers" : "image"} />
+        <Icon name={OUTPUT_ICONS[output.kind] ?? "image"} />
         {mesh ? `${output.title || "Model"} in 3D` : output.title || output.kind.toUpperCase()}
       </button>
       {output.triangles !== undefined && <span class="soft">{count(output.triangles, "triangle")}</span>}

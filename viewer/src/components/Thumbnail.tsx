@@ -2,11 +2,14 @@ import { useState } from "preact/hooks";
 import { paths } from "../api";
 import { Icon, type IconName } from "./Icon";
 
-const ICONS: Record<string, IconName> = { M3D: "cube", SEG: "layers" };
+/** Modalities whose objects have no pixels: there is no picture to ask for. */
+const WITHOUT_PICTURE = new Set(["SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "ANN", "RWV", "ECG", "M3D"]);
+
+const ICONS: Record<string, IconName> = { M3D: "cube", SEG: "layers", SR: "report" };
 
 /** A picture of a study, series or instance, or an icon where it has none. */
 export function Thumbnail({ resource, modality }: { resource: string; modality: string }) {
-  const [missing, setMissing] = useState(false);
+  const [missing, setMissing] = useState(WITHOUT_PICTURE.has(modality));
   if (missing) {
     return (
       <span class="thumbnail thumbnail-none">

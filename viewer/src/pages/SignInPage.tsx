@@ -6,6 +6,7 @@ export function SignInPage() {
   useTitle("Sign in");
   const [problem, setProblem] = useState("");
   const [busy, setBusy] = useState(false);
+  const expired = new URLSearchParams(location.search).get("signin") === "expired";
 
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
@@ -13,7 +14,7 @@ export function SignInPage() {
     setBusy(true);
     try {
       await signIn(token);
-      location.reload();
+      location.assign(location.pathname);
     } catch (error) {
       const refused = error instanceof ApiError && error.status < 500;
       setProblem(refused ? "This token is not valid, or it has expired." : "The gateway cannot be reached. Try again shortly.");
@@ -27,6 +28,11 @@ export function SignInPage() {
         <path d="M9 9.500a6.500 6.500 0 1 0 4.600 11.100c1.500-1.300 3.300-1.300 4.800 0a6.500 6.500 0 1 0 0-9.200c-1.500 1.300-3.300 1.300-4.800 0A6.500 6.500 0 0 0 9 9.500z" />
       </svg>
       <h1>Sign in to Isthmus</h1>
+      {expired && (
+        <p class="problem" role="alert">
+          This link was used before, or it has expired.
+        </p>
+      )}
       <p>
         Open the one-time link that <code>isthmus serve</code> printed when it started. It works once; each start prints a new one.
       </p>

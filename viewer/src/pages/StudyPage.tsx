@@ -1,4 +1,4 @@
-import { useMemo, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 import { type OfferedPlugin, type Output, type Run, getStudy, listRuns, listSeries, offeredPlugins, paths } from "../api";
 import { Icon } from "../components/Icon";
 import { ImageViewer } from "../components/ImageViewer";
@@ -44,7 +44,10 @@ export function StudyPage({ study, query }: { study: string; query: URLSearchPar
     if (!chosen) return setQuery({ series: uid, seg: "", mesh: "" });
     return setQuery({ series: chosen.references[0] ?? "", seg: chosen.series === overlay?.series ? "" : chosen.series, mesh: "" });
   };
+  const stage = useRef<HTMLElement>(null);
   const show = (output: Output) => {
+    // On a phone the images are above what was pressed.
+    stage.current?.scrollIntoView({ block: "nearest", behavior: "smooth" });
     if (output.url) return setQuery({ mesh: output.url });
     const entry = series.find((candidate) => text(candidate, "SeriesInstanceUID") === output.series);
     if (output.kind === "seg") return setQuery({ series: referenceOf(output, runs), seg: output.series ?? "", mesh: "" });
@@ -59,7 +62,7 @@ export function StudyPage({ study, query }: { study: string; query: URLSearchPar
       {failure && <Notice error={failure} retry={reload} />}
       <div class="study-body">
         <SeriesList study={study} series={series} current={current ? text(current, "SeriesInstanceUID") : ""} overlay={overlay?.series ?? ""} onSelect={select} />
-        <section class="study-stage" aria-label="Images">
+        <section class="study-stage" aria-label="Images" ref={stage}>
           {mesh ? (
             <MeshView output={mesh} onClose={() => setQuery({ mesh: "" })} />
           ) : (
@@ -93,7 +96,9 @@ function StudyHeader({ study, header }: { study: string; header: Dataset | null 
       </div>
       <a class="button" href={paths.ohif(study)} target="_blank" rel="noreferrer">
         <Icon name="external" />
-        Open in OHIF
+        <span>
+          <span class="wide-only">Open in </span>OHIF
+        </span>
       </a>
     </div>
   );
