@@ -14,12 +14,11 @@ from pydicom.dataset import Dataset
 from gateway.deid.identity import Identity
 from gateway.deid.values import Element, text_of
 
-#: Terms that DICOM itself defines are no identity, even if a patient is called like one.
-_TERMS: Final = frozenset({"CS"})
 _CODE_MEANING: Final = 0x00080104
 #: VRs whose values were matched against their grammar, which leaves no room for names.
 _CHECKED: Final = frozenset({"DA", "DT", "TM", "AS", "DS", "IS"})
-_FREE: Final = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE", "UR", "UN"})
+#: Free text, and terms: those that DICOM itself defines are no identity, even if a patient is called like one.
+_TEXT: Final = frozenset({"CS", "LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE", "UR"})
 #: Numbers and bytes that spell a name are none; more of them are curves, tables and pixels.
 _MAX_BINARY_BYTES: Final = 1024
 _UTF8: Final = ("utf8",)
@@ -37,20 +36,27 @@ def find_leaks(
     is_term : whether a text consists of known words.
     is_released_uid : whether a UID may leave: one that was issued, or a registered one.
     """
-    leaks: list[int] = []
-    for element in _elements(ds):
-        vr = element.VR or _listed_vr(element.tag)
-        if vr == "UI":
-            if not all(map(is_released_uid, text_of(element, _UTF8).split("\\"))):
-                leaks.append(element.tag)
-        elif vr in _FREE or vr in _TERMS:
-            text = text_of(element, _UTF8)
-            if identity.is_in(text) and not ((vr in _TERMS or element.tag == _CODE_MEANING) and is_term(text)):
-                leaks.append(element.tag)
-        elif vr not in _CHECKED and isinstance(element.value, bytes) and len(element.value) <= _MAX_BINARY_BYTES:
-            if identity.is_in(element.value.decode("latin-1")):
-                leaks.append(element.tag)
-    return leaks
+    return [
+        element.tag
+        for element in _elements(ds)
+        if (
+            not all(map(is_released_uid, text_of(element, _UTF8).split("\\")))
+            if (element.VR or _listed_vr(element.tag)) == "UI"
+            else _holds(element, identity, is_term)
+        )
+    ]
+
+
+def _holds(element: Element, identity: Identity, is_term: Callable[[str], bool]) -> bool:
+    """Whether an element other than a UID holds identity."""
+    vr = element.VR or _listed_vr(element.tag)
+    if vr in _TEXT:
+        text = text_of(element, _UTF8)
+        is_code = vr == "CS" or element.tag == _CODE_MEANING
+        return identity.is_in(text) and not (is_code and is_term(text))
+    if vr in _CHECKED or not isinstance(element.value, bytes) or len(element.value) > _MAX_BINARY_BYTES:
+        return False
+    return identity.is_in(element.value.decode("latin-1"))
 
 
 def _listed_vr(tag: int) -> str:

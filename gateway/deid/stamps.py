@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -22,7 +23,7 @@ def stamp(ds: Dataset, profile: Profile, pseudonym: str) -> None:
     ds[0x00080005] = make(0x00080005, "CS", _UTF8)
     # What is still undecoded is ASCII, which is UTF-8: pydicom need not decode it to write it.
     implicit_vr, little_endian = ds.original_encoding
-    ds.set_original_encoding(implicit_vr, little_endian, ["utf8"])
+    ds.set_original_encoding(implicit_vr, little_endian, convert_encodings(_UTF8))
     ds[0x00100010] = make(0x00100010, "PN", pseudonym)
     ds[0x00100020] = make(0x00100020, "LO", pseudonym)
     ds[0x00120062] = make(0x00120062, "CS", "YES")

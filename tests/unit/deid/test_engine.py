@@ -428,7 +428,7 @@ def nested(draw: st.DrawFn, depth: int = 3) -> Dataset:
     return ds
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(nested())
 def test_any_nest_of_elements_comes_out_clean_or_not_at_all(research: Deidentifier, ds: Dataset) -> None:
     for element in header():
