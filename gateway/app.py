@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import prometheus_client
@@ -22,7 +24,7 @@ from gateway.auth.tokens import Tokens
 from gateway.config import Settings
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
-from gateway.wiring import DICOMWEB, Core, dicomweb_path, viewer_folders
+from gateway.wiring import DICOMWEB, VIEWER_DIST, VIEWER_OHIF, Core, dicomweb_path
 from ray_plugins.registry import Registry
 
 CORE = web.AppKey("core", Core)
@@ -49,8 +51,9 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     app.router.add_get("/metrics", _metrics)
     auth.add_routes(app, settings, tokens)
     dicomweb_routes.add_routes(app, _dicomweb_services(core), prefix=DICOMWEB)
-    api_routes.add_routes(app, _api_services(core, dicom_address, demo=demo))
-    viewer.static.add_routes(app, *viewer_folders())
+    registry = await core.workers.run(Registry)  # reads entry points from disk
+    api_routes.add_routes(app, _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo}))
+    viewer.static.add_routes(app, VIEWER_DIST, VIEWER_OHIF)
     return app
 
 
@@ -63,7 +66,7 @@ def _dicomweb_services(core: Core) -> Services:
     )
 
 
-def _api_services(core: Core, dicom_address: str, *, demo: bool) -> ApiServices:
+def _api_services(core: Core, registry: Registry, info: Mapping[str, Any]) -> ApiServices:
     db = core.catalogue.db
     return ApiServices(
         archive=lambda request: core.archive.for_source(Source("api", _user(request))),
@@ -71,9 +74,9 @@ def _api_services(core: Core, dicom_address: str, *, demo: bool) -> ApiServices:
         db=db,
         queue=RunQueue(db),
         meshes=MeshStore(db, core.objects),
-        registry=Registry(),
+        registry=registry,
         events=EventHub(db),
-        info=describe(core.settings, dicom_address) | {"demo": demo},
+        info=info,
         runs_enabled=core.settings.ray.enabled,
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway.config import Settings
 from gateway.errors import ConfigurationError
 from gateway.store.embedded import find_binary
-from gateway.wiring import viewer_folders
+from gateway.wiring import VIEWER_DIST, VIEWER_OHIF
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,8 @@ class Check:
 def checks(settings: Settings) -> Iterator[Check]:
     """Look at everything, one after the other."""
     yield _mongod(settings)
-    dist, ohif = viewer_folders()
-    yield _folder("viewer", dist.is_dir(), "the web application is built", "build it: make viewer")
-    yield _folder("OHIF", ohif.is_dir(), "OHIF is here", "fetch it: make viewer")
+    yield _folder("viewer", VIEWER_DIST.is_dir(), "the web application is built", "build it: make viewer")
+    yield _folder("OHIF", VIEWER_OHIF.is_dir(), "OHIF is here", "fetch it: make viewer")
     yield _module("ray", "plugins run on Ray", "pip install ray")
     yield _module("cupy", "plugins use the GPU where there is one", "pip install 'isthmus[gpu]'; NumPy is used instead")
     free = shutil.disk_usage(settings.data.dir if settings.data.dir.exists() else ".").free

@@ -116,9 +116,7 @@ def prepare(header: Header, profile: Deidentify) -> StoredHeader:
     profile.apply(ds)
     names = zip(_naming(header), sent, strict=True)
     class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name, given) for (name, _), given in names)
-    syntax = header.transfer_syntax_uid
-    if syntax in _REENCODED or syntax not in TRANSFER_SYNTAXES:
-        syntax = str(ExplicitVRLittleEndian)
+    syntax = _stored_syntax(header)
     vr = _pixel_vr(ds, header.pixels)
     head, pixel_offset = _encode(ds, class_uid, instance_uid, syntax, header.pixels, vr)
     if not header.encoding.little:  # the JSON is made of little endian values
@@ -138,6 +136,14 @@ def prepare(header: Header, profile: Deidentify) -> StoredHeader:
         attributes=attributes,
         json_gzip=gzip.compress(dicom_json.dumps(attributes), 6, mtime=0),
     )
+
+
+def _stored_syntax(header: Header) -> str:
+    """The transfer syntax of the stored form: the received one if its pixels are encapsulated, else Explicit VR LE."""
+    syntax = header.transfer_syntax_uid
+    encapsulated = header.pixels is not None and header.pixels.length == UNDEFINED
+    known = syntax in TRANSFER_SYNTAXES and syntax not in _REENCODED
+    return syntax if known or (encapsulated and is_uid(syntax)) else str(ExplicitVRLittleEndian)
 
 
 def sent_names(header: Header) -> tuple[str, str]:

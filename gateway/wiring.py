@@ -19,6 +19,9 @@ from gateway.stored_form import quiet_pydicom
 from gateway.workers import Workers
 
 DICOMWEB = "/dicomweb"
+_VIEWER = Path(__file__).resolve().parent.parent / "viewer"
+#: Where the built web application and OHIF lie.
+VIEWER_DIST, VIEWER_OHIF = _VIEWER / "dist", _VIEWER / "ohif"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,3 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
         await objects.close()
         await driver.close(client)
         await workers.close()
-
-
-def viewer_folders() -> tuple[Path, Path]:
-    """Where the built web application and OHIF lie."""
-    home = Path(__file__).resolve().parent.parent / "viewer"
-    return home / "dist", home / "ohif"

@@ -18,6 +18,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from blockbuster import blockbuster_ctx
 
+from gateway.app import create_app
 from gateway.config import Settings, load
 from gateway.stored_form import quiet_pydicom
 from gateway.wiring import Core, open_core
@@ -121,8 +122,6 @@ async def core(open_archive: CoreFactory) -> Core:
 @pytest.fixture
 async def serve(open_archive: CoreFactory) -> AsyncIterator[Callable[[Core], "asyncio.Future[TestClient]"]]:
     """Serve an archive over HTTP in this process: `client = await serve(core)`."""
-    from gateway.app import create_app
-
     async with AsyncExitStack() as stack:
 
         async def make(core: Core) -> TestClient:
