@@ -2,6 +2,7 @@
 
 import email.parser
 import email.policy
+from io import BytesIO
 from typing import Any
 
 from aiohttp import ClientResponse
@@ -22,7 +23,7 @@ def multipart(*payloads: bytes, media_type: str = "application/dicom") -> bytes:
 async def store(client: TestClient, *objects: Dataset | bytes, path: str = "/dicomweb/studies") -> ClientResponse:
     """Store objects in one request."""
     files = [one if isinstance(one, bytes) else part10(one) for one in objects]
-    return await client.post(path, data=multipart(*files), headers={"Content-Type": MULTIPART_DICOM})
+    return await client.post(path, data=BytesIO(multipart(*files)), headers={"Content-Type": MULTIPART_DICOM})
 
 
 async def bodies(client: TestClient, path: str) -> list[dict[str, Any]]:
