@@ -84,7 +84,8 @@ class Executor:
     async def give_up(self, run: Run, reason: Exception) -> None:
         """After an attempt that did not succeed: take back what it filed, then end the run or queue it again."""
         verdict = _verdict(reason)
-        logger.info("run %s of %s: %s", run.id, run.plugin, verdict, exc_info=reason if verdict.unforeseen else None)
+        unforeseen = reason if verdict.unforeseen else None
+        logger.info("run %s of %s: %s", run.id, run.plugin, verdict.error or verdict.state, exc_info=unforeseen)
         while True:
             try:
                 return await self._write(run, verdict)

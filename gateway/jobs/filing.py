@@ -36,7 +36,7 @@ class Filing:
         RunFailed : the results cannot be kept, or the archive refuses an object.
         LeaseLost : the run is another dispatcher's; nothing was filed.
         """
-        _check(result)
+        check(result)
         objects = [(_dicom_output(item), item) for item in result.objects]
         meshes = [(_mesh_output(run, files.name, files.triangles), files) for files in result.meshes]
         outputs = [output for output, _ in objects] + [output for output, _ in meshes]
@@ -68,7 +68,7 @@ class Filing:
                 logger.exception("run %s: its %s could not be taken back", run.id, output.kind)
 
 
-def _check(result: TaskResult) -> None:
+def check(result: TaskResult) -> None:
     """Refuse results that the run's document could not hold, or that JSON could not say."""
     if len(result.objects) + len(result.meshes) > MAX_OUTPUTS or len(result.measurements) > MAX_MEASUREMENTS:
         raise RunFailed(f"A run may give at most {MAX_OUTPUTS} outputs and {MAX_MEASUREMENTS} measurements.")

@@ -3,13 +3,12 @@
 import gzip
 import io
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 
 import pytest
 import trimesh
 
 from dicomweb.resource import Resource
-from gateway.jobs.model import Output
+from gateway.jobs.model import Output, new_id
 from ray_plugins.task import MeshFiles
 from tests.integration.api_support import api  # noqa: F401
 from tests.integration.jobs_support import dispatching, ended, order
@@ -19,14 +18,19 @@ X3D, GLB, STL = "model/x3d+xml", "model/gltf-binary", "model/stl"
 
 @pytest.fixture
 async def mesh(api):  # noqa: F811
-    """The URL of a mesh that a plugin made, and what it said of it."""
+    """A stored mesh, as an output of a run shows it."""
+    output = Output("mesh", "Block", api.study, api.series, mesh_id=new_id(), triangles=12)
+    files = MeshFiles(
+        "Block", b"<X3D>" + b" 1.5" * 1000 + b"</X3D>", b"glTF" * 300, b"solid" * 200, 12, (0, 0, 0, 1, 1, 1)
+    )
+    await api.services.meshes.add(output, order(), files)
+    return output.to_json()
+
+
+async def test_each_encoding_of_what_a_plugin_made_is_what_it_says(api):  # noqa: F811
     async with dispatching(api.core):
         run = await api.start(how="well")
-        done = await ended(api.services.queue, order(id=run["id"]))
-    return done.outputs[2].to_json()
-
-
-async def test_each_encoding_is_what_it_says(api, mesh):  # noqa: F811
+        mesh = (await ended(api.services.queue, order(id=run["id"]))).outputs[2].to_json()
     x3d, glb, stl = [await api.client.get(mesh["url"], headers={"Accept": accept}) for accept in (X3D, GLB, STL)]
     assert [answer.content_type for answer in (x3d, glb, stl)] == [X3D, GLB, STL]
     assert ET.fromstring(await x3d.text()).tag == "X3D"
@@ -93,7 +97,7 @@ async def test_a_large_mesh_is_streamed_whole(api):  # noqa: F811
     x3d = b"<X3D>" + b" 0.123456" * 400_000 + b"</X3D>"
     output = Output("mesh", "big", api.study, api.series, mesh_id="big", triangles=1)
     files = MeshFiles("big", x3d, b"g" * 3_000_001, b"s", 1, (0, 0, 0, 1, 1, 1))
-    await api.services.meshes.add(replace(output), order(), files)
+    await api.services.meshes.add(output, order(), files)
     for accept, expected in ((X3D, x3d), (GLB, files.glb), (STL, b"s")):
         for encoding in ("gzip", "identity"):
             headers = {"Accept": accept, "Accept-Encoding": encoding}

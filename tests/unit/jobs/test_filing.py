@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gateway.jobs.filing import MAX_MEASUREMENTS, MAX_OUTPUTS, _check
+from gateway.jobs.filing import MAX_MEASUREMENTS, MAX_OUTPUTS, check
 from ray_plugins.task import MeshFiles, RunFailed, TaskResult
 
 MESH = MeshFiles("m", b"", b"", b"", 0, (0, 0, 0, 0, 0, 0))
@@ -12,7 +12,7 @@ VOLUME = {"name": "Volume", "value": 1.5, "unit": "mL"}
 
 
 def test_results_within_the_limits_pass():
-    _check(TaskResult(meshes=(MESH,) * MAX_OUTPUTS, measurements=(VOLUME,) * MAX_MEASUREMENTS))
+    check(TaskResult(meshes=(MESH,) * MAX_OUTPUTS, measurements=(VOLUME,) * MAX_MEASUREMENTS))
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,4 @@ def test_results_within_the_limits_pass():
 )
 def test_others_are_refused_with_a_sentence(result, words):
     with pytest.raises(RunFailed, match=words):
-        _check(result)
+        check(result)
