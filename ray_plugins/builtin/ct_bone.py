@@ -109,7 +109,8 @@ def find_body(
     tissue = xp.asarray(hu[tuple(slice(None, None, stride) for stride in strides)]) > BODY_HU
     disc = xp.asarray(IN_PLANE)
     thin = max(1, round(TABLE_MM / 2 / coarse_mm[1]))
-    eroded = ndimage.binary_erosion(tissue, disc, iterations=thin, border_value=1)
+    # brute_force: CuPy has no other way to iterate
+    eroded = ndimage.binary_erosion(tissue, disc, iterations=thin, border_value=1, brute_force=True)
     labels, count = ndimage.label(eroded)
     if count == 0:
         return None, None
@@ -117,7 +118,7 @@ def find_body(
     sizes[0] = 0
     body = (sizes >= BODY_PART * sizes.max())[labels]
     grown = thin + max(1, round(BODY_MARGIN_MM / coarse_mm[1]))
-    body = ndimage.binary_dilation(body, disc, iterations=grown)
+    body = ndimage.binary_dilation(body, disc, iterations=grown, brute_force=True)
     box = _bounding_box(computer.to_numpy(body), strides, hu.shape)
     for axis, stride in enumerate(strides):
         body = xp.repeat(body, stride, axis=axis)

@@ -22,14 +22,15 @@ Color = tuple[int, int, int]
 
 
 def x3d(mesh: Mesh, title: str, color: Color, provenance: Mapping[str, str]) -> bytes:
-    """Encode as X3D, nodes of the standard only. Coordinates stay in millimetres, patient LPS; head says so.
+    """Encode as X3D, nodes of the standard only. Coordinates stay in millimetres, patient LPS.
 
-    `provenance` goes into WorldInfo; it must hold nothing that identifies a patient.
+    The camera has a coordinate system of its own, whose y points to the patient's head: viewers keep the horizon by it
+    (X_ITE would turn the view upside down). `provenance` goes into WorldInfo; it must name no patient.
     """
     low, high = np.array(mesh.bounds_mm[:3]), np.array(mesh.bounds_mm[3:])
-    center = (low + high) / 2
+    center = ((low + high) / 2)[[0, 2, 1]] * [1, 1, -1]
     distance = float(np.linalg.norm(high - low)) / 2 / math.sin(FIELD_OF_VIEW / 2) * MARGIN
-    eye = center - [0, distance, 0]  # from in front: y points to the patient's back, z to the head
+    eye = center + np.array([0, 0, distance])  # from in front
     facts = {"coordinates": "DICOM patient coordinates (LPS)", "unit": "millimetre", **provenance}
     info = " ".join(quoteattr(f'"{name}={value}"'.replace("\\", ""))[1:-1] for name, value in facts.items())
     diffuse = _numbers(np.array(color) / 255, 3)
@@ -45,8 +46,10 @@ def x3d(mesh: Mesh, title: str, color: Color, provenance: Mapping[str, str]) -> 
 <Scene>
 <WorldInfo title={quoteattr(title)} info='{info.replace("'", "&apos;")}'/>
 <NavigationInfo type='"EXAMINE" "ANY"' headlight="true"/>
-<Viewpoint description="Anterior" position="{_numbers(eye, 1)}" orientation="1 0 0 {math.pi / 2:.5f}" \
-centerOfRotation="{_numbers(center, 1)}" fieldOfView="{FIELD_OF_VIEW:.5f}"/>
+<Transform rotation="1 0 0 {math.pi / 2:.6f}">
+<Viewpoint description="Anterior" position="{_numbers(eye, 1)}" centerOfRotation="{_numbers(center, 1)}" \
+fieldOfView="{FIELD_OF_VIEW:.5f}"/>
+</Transform>
 <Shape>
 <Appearance><Material diffuseColor="{diffuse}" specularColor="0.2 0.2 0.2" shininess="0.3"/></Appearance>
 <IndexedTriangleSet solid="true" normalPerVertex="true" index="{" ".join(map(str, mesh.faces.ravel().tolist()))}">

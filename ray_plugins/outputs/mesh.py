@@ -20,6 +20,8 @@ Faces = NDArray[np.int64]
 #: Vertices lie on this grid, so that every encoding holds the same and equal vertices are equal in each.
 GRID_MM = 0.01
 MAX_MOVES = 20
+#: What simplification may give up, step by step.
+TOLERANCES_MM = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
 #: Shrink, then inflate a little more (Taubin 1995, "Curve and surface smoothing without shrinkage").
 SHRINK, INFLATE = 0.5, -0.53
 #: Least distance of a voxel's value from the level, as a part of RANGE: keeps vertices off the corners of the grid.
@@ -162,7 +164,7 @@ def _simplify(mesh: Mesh, triangles: int) -> Mesh:
     given = ManifoldMesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
     given.merge()
     solid: Any = Manifold(given)
-    for tolerance_mm in (0.05, 0.1, 0.2, 0.4, 0.8):
+    for tolerance_mm in TOLERANCES_MM:
         solid = solid.simplify(tolerance_mm)
         if solid.num_tri() <= triangles:
             break

@@ -182,9 +182,13 @@ def test_an_x3d_frames_the_model_from_the_front_and_tells_no_identity(result: Ta
     root = ElementTree.fromstring(text)
     view = root.find(".//Viewpoint")
     x, y, z = map(float, view.get("position").split())
-    center = np.reshape(result.meshes[0].bounds_mm, (2, 3)).mean(axis=0)
-    assert (x, z) == pytest.approx((center[0], center[2]), abs=0.1)
-    assert y < result.meshes[0].bounds_mm[1]
+    low, high = np.reshape(result.meshes[0].bounds_mm, (2, 3))
+    center = (low + high) / 2
+    assert root.find(".//Transform").get("rotation") == "1 0 0 1.570796"  # of the camera: left, head, front
+    assert root.find("./Scene/Shape") is not None
+    assert (x, y) == pytest.approx((center[0], center[2]), abs=0.1)
+    assert z > -low[1]
+    assert view.get("orientation") is None
     assert "PHANTOM" not in text.upper()
     assert "millimetre" in root.find(".//WorldInfo").get("info")
 
