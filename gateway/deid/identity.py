@@ -23,7 +23,7 @@ _NOBODY: Final = frozenset(
     "nobody patient phantom test name".split()
 )
 _SPELT: Final = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "å": "aa", "æ": "ae"}
-_SEPARATORS: Final = r"[\W_]*"
+_SEPARATORS: Final = r"[\W_]{0,3}"
 _JOINED: Final = re.compile(r"[\W_]+")
 _NAME_PARTS: Final = re.compile(r"[^\W\d_]+")
 
@@ -85,9 +85,9 @@ def _compiled(names: frozenset[str], numbers: frozenset[str], phrases: frozenset
     spelt = [_SEPARATORS.join(number) for number in numbers if len(number) >= _MIN_SPELT_CHARACTERS]
     whole += [number for number in numbers if len(number) < _MIN_SPELT_CHARACTERS]
     phrase = [_SEPARATORS.join(map(re.escape, words.split())) for words in phrases]
-    choices = [rf"[^\W_]*(?:{_either(inner)})[^\W_]*"] if inner else []
+    choices = [rf"(?<![^\W_])[^\W_]*(?:{_either(inner)})[^\W_]*"] if inner else []
     choices += [rf"(?<![^\W_])(?:{_either(whole + phrase)})(?![^\W_])"] if whole or phrase else []
-    choices += [rf"[^\W_]*(?:{_either(spelt)})[^\W_]*"] if spelt else []
+    choices += [rf"(?<![^\W_])[^\W_]*(?:{_either(spelt)})[^\W_]*"] if spelt else []
     return re.compile("|".join(choices), re.IGNORECASE) if choices else None
 
 

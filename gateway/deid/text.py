@@ -18,14 +18,16 @@ MASK: Final = "***"
 HERE: Final = Path(__file__).parent
 _CACHED: Final = 16_384
 _MAX_CACHED_CHARACTERS: Final = 256
+#: A bound on the time that one value can take; LT ends at 10,240 characters.
+_MAX_CHARACTERS: Final = 16_384
 
 _MONTH: Final = r"(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]{0,6}\.?"
 _UID: Final = re.compile(r"(?<![\w.])(?:[0-2](?:\.\d+){5,}|2\.25\.\d{20,39})(?!\.?\w)", re.ASCII)
 _PATTERNS: Final = re.compile(
     rf"""
       \b(?:https?|ftp|file)://\S+ | \bwww\.\S+                             # addresses on the web
-    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                                         # electronic mail
-    | (?<!\d)\d{{1,4}}\s?[-/.]\s?\d{{1,2}}\s?[-/.]\s?\d{{2,4}}(?!\d)       # 12/03/47, 1947-03-12, 3.12.1947
+    | (?<![\w.+-])[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}})+        # electronic mail
+    | (?<!\d)\d{{1,4}}\s?[-/.]\s?\d{{1,2}}\s?[-/.]\s?\d{{2,4}}(?!\d)       # 12/03/47, 3.12.1947
     | (?<!\w)\d{{1,2}}(?:st|nd|rd|th|\.)?[\s-]*{_MONTH}[\s,-]*\d{{2,4}}(?!\w)     # 12 March 1947, 12MAR47
     | (?<!\w){_MONTH}[\s-]*\d{{1,2}}(?:st|nd|rd|th)?[\s,-]+\d{{2,4}}(?!\w)        # March 12th, 1947
     | (?<![\d.])\d{{1,3}}(?:\.\d{{1,3}}){{2}}\.\d{{2,3}}(?![\d.])          # an IPv4 address, not a version
@@ -38,15 +40,16 @@ _PATTERNS: Final = re.compile(
 _MIN_RUN_DIGITS: Final = 7
 _CHUNK: Final = re.compile(r"[^\s\\^=,;|\"<>/()\[\]]+")
 _PART: Final = re.compile(r"[^\W_]+")
+_PRODUCT: Final = re.compile(r"\d{1,4}(?:[xX]\d{1,4}){1,2}", re.ASCII)
 _RUN: Final = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 #: 2000 passes: it is a b-value, and JPEG's.
 _YEAR: Final = re.compile(r"19\d\d|20(?!00)\d\d", re.ASCII)
 _MASKS: Final = re.compile(r"\*{3}(?:[\s^.,;:/_=()-]*\*{3})+|\*{4,}")
-_INITIAL: Final = re.compile(r"(\*{3}[\s,.^]{1,3})[^\W\d_]\b\.?|(?<!\w)[^\W\d_]\b\.?([\s,.^]{1,3}\*{3})")
+#: Read forwards and backwards: initials stand before and behind names.
+_INITIALS: Final = re.compile(r"\*{3}(?:[\s,.^]{1,3}[^\W\d_]\b\.?)+")
 _MAX_DIGITS: Final = 4
 _MAX_DIGITS_MIXED: Final = 3
-_MAX_DIGITS_PRODUCT: Final = 8
 _MIN_WORD_CHARACTERS: Final = 4
 _MAX_DIGITS_DECIMAL: Final = 6
 
@@ -68,7 +71,9 @@ class Cleaner:
         self._cached = lru_cache(_CACHED)(self._clean)
 
     def __call__(self, text: str) -> str:
-        """Return `text` with everything that is not vocabulary masked."""
+        """Return `text` with everything that is not vocabulary masked; of very long text nothing is kept."""
+        if len(text) > _MAX_CHARACTERS:
+            return MASK
         return self._cached(text) if len(text) <= _MAX_CACHED_CHARACTERS else self._clean(text)
 
     def knows(self, text: str) -> bool:
@@ -108,6 +113,8 @@ class Cleaner:
 
     def _is_harmless_mixture(self, token: str) -> bool:
         """Whether a word with digits is one of physics, such as b1000, T2W, TE120, 512x512 or Image0001."""
+        if _PRODUCT.fullmatch(token):
+            return True
         runs = _RUN.findall(token)
         letters, numbers = [run for run in runs if not run.isdigit()], [run for run in runs if run.isdigit()]
         if not all(len(run) == 1 or self._is_word(run) for run in letters):
@@ -115,9 +122,8 @@ class Cleaner:
         shortest = min(map(len, letters))
         if shortest < _MIN_WORD_CHARACTERS and any(len(run) > 2 and run.startswith("0") for run in numbers):
             return False
-        glued = len(runs) == 2 or shortest > 1
-        most = _MAX_DIGITS_PRODUCT if "x" in token.lower() else _MAX_DIGITS if glued else _MAX_DIGITS_MIXED
-        return sum(map(len, numbers)) <= most
+        most = _MAX_DIGITS if shortest > 1 or letters in (["b"], ["B"]) else _MAX_DIGITS_MIXED
+        return sum(map(len, numbers)) <= most and not any(map(_YEAR.fullmatch, numbers))
 
     def _is_word(self, token: str) -> bool:
         if token.lower() in self._words:
@@ -135,18 +141,16 @@ def tidy(text: str) -> str:
     """Join neighbouring masks, and take in the initials beside them."""
     if MASK not in text:
         return text
-    while True:
-        tidied = _INITIAL.sub(lambda match: (match[1] or "") + MASK + (match[2] or ""), _MASKS.sub(MASK, text))
-        if tidied == text:
-            return text
-        text = tidied
+    text = _INITIALS.sub(MASK, _INITIALS.sub(MASK, text)[::-1])[::-1]
+    return _MASKS.sub(MASK, text)
 
 
 def _is_harmless_number(part: re.Match[str], chunk: str) -> bool:
     """Whether a number is too short to identify anyone and no year."""
     before, after = chunk[: part.start()], chunk[part.end() :]
     if re.search(r"\d\.\Z", before) or re.match(r"\.\d", after):  # one side of a decimal point
-        return sum(character.isdigit() for character in chunk) <= _MAX_DIGITS_DECIMAL
+        digits = sum(character.isdigit() for character in chunk)
+        return len(part.group()) <= _MAX_DIGITS and digits <= _MAX_DIGITS_DECIMAL
     return len(part.group()) <= _MAX_DIGITS and not _YEAR.fullmatch(part.group())
 
 
