@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -74,7 +74,8 @@ class S3Store(ObjectStore):
         """Connect, see that the bucket can be written, and drop what dead processes left half uploaded."""
         where = f"the bucket {self._settings.bucket} (storage.s3)"
         try:
-            self._bucket.client = await self._stack.enter_async_context(_client(self._settings))
+            session = await asyncio.to_thread(_session)
+            self._bucket.client = await self._stack.enter_async_context(_client(session, self._settings))
             await self._bucket.probe(self._name(new_key("probe")))
         except ClientError as exc:
             if _code(exc) == "NoSuchBucket":
@@ -297,7 +298,14 @@ class _S3Writer(ObjectWriter):
             await self._bucket.call("delete_object", self._key)
 
 
-def _client(settings: S3Settings) -> Any:
+def _session() -> AioSession:
+    """A session that has read AWS's configuration and credentials files: opening a client would block to do so."""
+    session = get_session()
+    _ = session.full_config
+    return session
+
+
+def _client(session: AioSession, settings: S3Settings) -> Any:
     """The client as a context manager that opens it."""
     config = AioConfig(
         max_pool_connections=settings.max_connections,
@@ -310,7 +318,7 @@ def _client(settings: S3Settings) -> Any:
         s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
         warm_up_loader_caches=True,  # reads its tables of services in a thread
     )
-    return get_session().create_client(
+    return session.create_client(
         "s3",
         region_name=settings.region,
         endpoint_url=settings.endpoint_url or None,

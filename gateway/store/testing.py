@@ -257,6 +257,6 @@ class ObjectStoreContract:
         path = store.open(key, 6).path
         if store.supports_paths:
             assert path is not None
-            assert path.read_bytes() == b"mapped"
+            assert await asyncio.to_thread(path.read_bytes) == b"mapped"
         else:
             assert path is None

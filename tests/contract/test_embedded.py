@@ -215,10 +215,8 @@ async def test_no_binary_is_said(tmp_path, monkeypatch):
 
 async def test_a_missing_library_is_named_with_its_package(tmp_path, monkeypatch):
     """A copy of the binary that asks for libraries that are not there."""
-    source = embedded.find_binary(MongoSettings()).read_bytes()
     binary = tmp_path / "mongod"
-    binary.write_bytes(source.replace(b"libcurl.so.4\0", b"libcurl.so.9\0"))
-    binary.chmod(0o700)
+    await asyncio.to_thread(copy_with_other_library, binary)
     monkeypatch.setitem(embedded._PACKAGES, "libcurl.so.9", "libcurl9")
     with pytest.raises(ConfigurationError, match=r"libcurl\.so\.9.*apt-get install libcurl9"):
         async with EmbeddedMongo(MongoSettings(binary=binary), tmp_path):
@@ -231,6 +229,12 @@ async def test_a_failed_start_frees_the_folder(tmp_path):
             pass
     async with EmbeddedMongo(MongoSettings(), tmp_path) as mongo:
         assert mongo.uri
+
+
+def copy_with_other_library(target):
+    source = embedded.find_binary(MongoSettings()).read_bytes()
+    target.write_bytes(source.replace(b"libcurl.so.4\0", b"libcurl.so.9\0"))
+    target.chmod(0o700)
 
 
 GATEWAY = """
