@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def runner(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     asyncio.run(made.close())
     sys.path.remove(str(installed))
     assert list(ray_processes(made.temp_dir)) == []
+    shutil.rmtree(made.temp_dir)
 
 
 def task(series: tuple[str, ...], how: str) -> Task:
@@ -191,6 +193,7 @@ async def test_a_killed_owner_leaves_nothing_that_the_next_start_does_not_end(tm
     await asyncio.to_thread(end_leftovers, folder)
     assert list(ray_processes(folder)) == []
     assert list(folder.glob("session_*")) == []
+    shutil.rmtree(folder)
 
 
 async def test_ray_that_died_is_noticed_and_can_be_started_again(runner: RayRunner, series) -> None:
