@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gateway.config import Settings
 from gateway.errors import ConfigurationError
-from gateway.store.embedded import find_binary
+from gateway.store.mongod import find_binary
 from gateway.wiring import VIEWER_DIST, VIEWER_OHIF
 
 

@@ -28,7 +28,7 @@ from pydicom.uid import (
 )
 
 from dicomweb import dicom_json, frames
-from dicomweb.errors import NotDicom
+from dicomweb.errors import IsthmusError, NotDicom
 from dicomweb.frames import FrameTable
 from dicomweb.resource import Resource, is_uid
 from gateway.part10 import UNDEFINED, Header, PixelElement, PixelLayout
@@ -39,6 +39,7 @@ IMPLEMENTATION_VERSION = "ISTHMUS"
 _REENCODED = {ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 TRANSFER_SYNTAXES = frozenset(uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax")
 _PIXEL_VR = {0x7FE00008: "OF", 0x7FE00009: "OD"}
+_NAMES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _SWAPPED_BYTES = {"OW": 2, "OF": 4, "OD": 8}
 
 
@@ -111,11 +112,20 @@ def prepare(header: Header, profile: Deidentify) -> StoredHeader:
     NotDicom : a UID that names the instance is missing or malformed, or the data set cannot be parsed.
     Refused : the profile refuses the object.
     """
+    try:
+        return _prepare(header, profile)
+    except IsthmusError:
+        raise
+    except (RecursionError, Exception):  # noqa: BLE001
+        # pydicom raises whatever it meets, and its texts quote values: neither text nor cause may go on
+        raise NotDicom("The DICOM data set cannot be parsed.") from None
+
+
+def _prepare(header: Header, profile: Deidentify) -> StoredHeader:
     ds = _parse(header)
-    sent = [_uid(ds, name, fallback) for name, fallback in _naming(header)]
+    sent = [_uid(ds, name) for name in _NAMES]
     profile.apply(ds)
-    names = zip(_naming(header), sent, strict=True)
-    class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name, given) for (name, _), given in names)
+    class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name) for name in _NAMES)
     syntax = _stored_syntax(header)
     vr = _pixel_vr(ds, header.pixels)
     head, pixel_offset = _encode(ds, class_uid, instance_uid, syntax, header.pixels, vr)
@@ -150,29 +160,20 @@ def sent_names(header: Header) -> tuple[str, str]:
     """SOP Class and Instance UID as the sender sent them, as far as they can be read: for the failure response."""
     try:
         ds = _parse(header)
-        return tuple(_text(ds, name) or given for name, given in _naming(header)[:2])  # type: ignore[return-value]
-    except NotDicom:
+        return _text(ds, "SOPClassUID"), _text(ds, "SOPInstanceUID")
+    except (RecursionError, Exception):  # noqa: BLE001
         return header.media_storage
 
 
-def _naming(header: Header) -> list[tuple[str, str]]:
-    class_uid, instance_uid = header.media_storage
-    return [
-        ("SOPClassUID", class_uid),
-        ("SOPInstanceUID", instance_uid),
-        ("StudyInstanceUID", ""),
-        ("SeriesInstanceUID", ""),
-    ]
-
-
 def _parse(header: Header) -> Dataset:
+    """The header as pydicom reads it; class and instance UID of the file meta stand in for missing ones."""
     encoding = header.encoding
-    try:
-        ds = read_dataset(BytesIO(header.data), not encoding.explicit, encoding.little)
-    except (RecursionError, Exception) as exc:
-        raise NotDicom("The DICOM data set cannot be parsed.") from exc
+    ds = read_dataset(BytesIO(header.data), not encoding.explicit, encoding.little)
     for tag in [tag for tag in ds.keys() if tag.element == 0 or tag.group <= 0x0002]:  # noqa: SIM118
         del ds[tag]
+    for name, stand_in in zip(_NAMES[:2], header.media_storage, strict=True):
+        if stand_in and not _text(ds, name):
+            setattr(ds, name, stand_in)
     return ds
 
 
@@ -181,8 +182,8 @@ def _text(ds: Dataset, name: str) -> str:
     return str(value).strip(" \0") if value else ""
 
 
-def _uid(ds: Dataset, name: str, fallback: str) -> str:
-    value = _text(ds, name) or fallback.strip(" \0")
+def _uid(ds: Dataset, name: str) -> str:
+    value = _text(ds, name)
     if not value:
         raise NotDicom(f"The DICOM object has no {name}.")
     if not is_uid(value):

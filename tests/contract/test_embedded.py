@@ -17,7 +17,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from gateway.config import MongoSettings
 from gateway.errors import CatalogueUnavailable, ConfigurationError
-from gateway.store import embedded
+from gateway.store import embedded, mongod
 from gateway.store.embedded import EmbeddedMongo, running_uri
 
 CANARY = "ZQXCANARY^WILHELMINA"
@@ -146,7 +146,7 @@ async def test_a_killed_gateways_mongod_ends_by_itself(tmp_path):
 
 async def test_a_leftover_is_ended(tmp_path, monkeypatch):
     """A mongod whose parent died without the kernel telling it, as if its parent had run in another namespace."""
-    monkeypatch.setattr(embedded, "_WRAPPER", embedded._WRAPPER.replace("prctl(1, 15)", "prctl(1, 0)"))
+    monkeypatch.setattr(mongod, "_WRAPPER", mongod._WRAPPER.replace("prctl(1, 15)", "prctl(1, 0)"))
     orphan = EmbeddedMongo(MongoSettings(), tmp_path)
     await orphan.__aenter__()
     os.close(orphan._lock)
@@ -174,7 +174,7 @@ async def test_stop_is_quick(mongo):
 
 
 async def test_no_document_reaches_the_log(tmp_path, caplog):
-    caplog.set_level(logging.DEBUG, "gateway.store.embedded")
+    caplog.set_level(logging.DEBUG, "gateway.store.mongod")
     async with EmbeddedMongo(MongoSettings(), tmp_path) as mongo, AsyncMongoClient(mongo.uri) as client:
         await do_what_mongod_likes_to_quote(client.test.rows)
     assert "mongod" in caplog.text
@@ -217,7 +217,7 @@ async def test_a_missing_library_is_named_with_its_package(tmp_path, monkeypatch
     """A copy of the binary that asks for libraries that are not there."""
     binary = tmp_path / "mongod"
     await asyncio.to_thread(copy_with_other_library, binary)
-    monkeypatch.setitem(embedded._PACKAGES, "libcurl.so.9", "libcurl9")
+    monkeypatch.setitem(mongod._PACKAGES, "libcurl.so.9", "libcurl9")
     with pytest.raises(ConfigurationError, match=r"libcurl\.so\.9.*apt-get install libcurl9"):
         async with EmbeddedMongo(MongoSettings(binary=binary), tmp_path):
             pass
@@ -232,7 +232,7 @@ async def test_a_failed_start_frees_the_folder(tmp_path):
 
 
 def copy_with_other_library(target):
-    source = embedded.find_binary(MongoSettings()).read_bytes()
+    source = mongod.find_binary(MongoSettings()).read_bytes()
     target.write_bytes(source.replace(b"libcurl.so.4\0", b"libcurl.so.9\0"))
     target.chmod(0o700)
 

@@ -93,6 +93,20 @@ async def test_other_content_under_a_known_uid_keeps_the_first(core) -> None:
     assert body[0]["0008103E"]["Value"] == ["AXIAL 5.0"]
 
 
+async def test_uid_of_the_file_meta_is_mapped_too(open_archive) -> None:
+    """An object may lack its SOP Instance UID where only the file meta has it: that is an identity like any other."""
+    core = await open_archive(ISTHMUS_INGEST__PROFILE="research")
+    ds = ct()
+    content = part10(ds)
+    instance = content.index(b"\x08\x00\x18\x00UI")
+    length = int.from_bytes(content[instance + 6 : instance + 8], "little")
+    outcome = await core.archive.ingest(stream(content[:instance] + content[instance + 8 + length :]), SOURCE)
+    assert outcome.failure is None
+    assert outcome.instance_uid == ds.SOPInstanceUID
+    (stored,) = await core.archive.instances(outcome.stored)
+    assert ds.SOPInstanceUID.encode() not in await core.archive.open(stored).read()
+
+
 async def test_replace_takes_the_last(open_archive) -> None:
     core = await open_archive(ISTHMUS_INGEST__PROFILE="none", ISTHMUS_STORAGE__REPLACE="true")
     ds = ct()

@@ -1,0 +1,127 @@
+/** What the browser scenarios share: a browser, a signed-in page that reports every error, and a look at pixels. */
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+const require = createRequire(new URL("../../viewer/package.json", import.meta.url));
+const { chromium } = require("playwright-core");
+
+export const { BASE_URL, LOGIN_URL, TOKEN, SCREENSHOTS } = process.env;
+
+export const DESKTOP = { viewport: { width: 1440, height: 900 } };
+export const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
+
+/** Rendering by the processor, and nothing that Chromium would do on its own. */
+const ARGUMENTS = [
+  "--no-sandbox",
+  "--use-gl=angle",
+  "--use-angle=swiftshader",
+  "--enable-unsafe-swiftshader",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--no-first-run",
+];
+const MIN_SLICES = 20;
+const TIMEOUT_MS = 90_000;
+
+/** Runs a scenario on a page of its own, signed in, and fails if the page reported an error. */
+export async function scenario(options, steps) {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGUMENTS });
+  const page = await (await browser.newContext({ ...DESKTOP, ...options })).newPage();
+  page.setDefaultTimeout(TIMEOUT_MS);
+  const errors = collectErrors(page);
+  try {
+    if (!options.signedOut) await signIn(page);
+    await steps(page, errors);
+    assert.deepEqual(errors, []);
+  } catch (error) {
+    await photograph(page, "failed");
+    console.error(`at ${page.url()}\n${errors.join("\n")}`);
+    throw error;
+  } finally {
+    await browser.close();
+  }
+}
+
+/** Uncaught exceptions, errors on the console, requests to other hosts, and answers of 400 and above. */
+function collectErrors(page) {
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(`exception: ${error.message}`));
+  page.on("console", (message) => message.type() === "error" && errors.push(`console: ${message.text()}`));
+  page.on("response", (response) => response.status() >= 400 && errors.push(`${response.status()} ${response.url()}`));
+  page.on("request", (request) => /^https?:/.test(request.url()) && !request.url().startsWith(BASE_URL) && errors.push(`elsewhere: ${request.url()}`));
+  return errors;
+}
+
+async function signIn(page) {
+  const answer = await page.request.post(`${BASE_URL}/login`, { form: { token: TOKEN } });
+  assert.equal(answer.status(), 200);
+}
+
+export async function photograph(page, name) {
+  if (SCREENSHOTS) await page.screenshot({ path: path.join(SCREENSHOTS, `${name}.png`) });
+}
+
+export async function getJson(page, address) {
+  const answer = await page.request.get(BASE_URL + address);
+  assert.equal(answer.status(), 200, address);
+  return answer.json();
+}
+
+/** The smallest CT study with a volume that a plugin accepts. */
+export async function ctStudy(page) {
+  const studies = await getJson(page, "/dicomweb/studies?ModalitiesInStudy=CT");
+  const objects = (study) => study["00201208"].Value[0];
+  const bySize = studies.filter((study) => objects(study) >= MIN_SLICES).toSorted((a, b) => objects(a) - objects(b));
+  for (const study of bySize) {
+    const uid = study["0020000D"].Value[0];
+    if ((await getJson(page, `/api/v1/studies/${uid}/plugins`)).length > 0) return uid;
+  }
+  assert.fail("no study that a plugin accepts");
+}
+
+/** The study's newest successful run of ct-bone; one is started where there is none. */
+export async function boneRun(page, study) {
+  const finished = async () => (await getJson(page, `/api/v1/runs?study=${study}`)).runs.find(({ state }) => state === "succeeded");
+  const known = await finished();
+  if (known) return known;
+  const [plugin] = await getJson(page, `/api/v1/studies/${study}/plugins`);
+  const answer = await page.request.post(`${BASE_URL}/api/v1/plugins/${plugin.name}/runs`, {
+    data: { study, series: plugin.series.slice(0, 1), parameters: {} },
+  });
+  assert.equal(answer.status(), 202, await answer.text());
+  return eventually(finished);
+}
+
+/** The first answer of `ask` that is not undefined. */
+async function eventually(ask) {
+  for (const end = Date.now() + 3 * TIMEOUT_MS; Date.now() < end; ) {
+    const answer = await ask();
+    if (answer !== undefined) return answer;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  return assert.fail("nothing happened in time");
+}
+
+/** Shares of the pixels in the middle of an element, as the screen shows them: brighter than black, and coloured. */
+export async function look(page, element) {
+  const { x, y, width, height } = await element.boundingBox();
+  const clip = { x: x + width / 5, y: y + height / 5, width: (width * 3) / 5, height: (height * 3) / 5 };
+  const picture = (await page.screenshot({ clip })).toString("base64");
+  return page.evaluate(async (encoded) => {
+    const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+    const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    context.drawImage(bitmap, 0, 0);
+    const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+    let bright = 0;
+    let colored = 0;
+    for (let at = 0; at < data.length; at += 4) {
+      const [low, high] = [Math.min(...data.slice(at, at + 3)), Math.max(...data.slice(at, at + 3))];
+      bright += high > 40;
+      colored += high - low > 12 && high > 40;
+    }
+    return { bright: (bright * 4) / data.length, colored: (colored * 4) / data.length };
+  }, picture);
+}
