@@ -24,12 +24,17 @@ from typing import Literal
 from gateway import logs
 from gateway.archive import Source
 from gateway.config import Settings
+from gateway.errors import CatalogueUnavailable
+from gateway.jobs.deletions import Deletions
+from gateway.jobs.meshes import MeshStore
+from gateway.jobs.queue import RunQueue
 from gateway.wiring import Core, open_core
 
 logger = logging.getLogger(__name__)
 Role = Literal["http", "dicom", "jobs"]
 _PR_SET_PDEATHSIG = 1
 _SWEEP_EVERY_S = 3600.0
+_DELETIONS_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,9 @@ async def _dispatch(assignment: Assignment, core: Core) -> None:
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(_sweep(core))
-        if settings.ray.enabled:
+        if not settings.ray.enabled:
+            group.create_task(_follow_deletions(core))
+        else:
             group.create_task(
                 dispatcher.run(
                     settings,
@@ -138,6 +145,16 @@ async def _sweep(core: Core) -> None:
             await core.archive.sweep()
         except Exception:
             logger.exception("sweeping failed")
+
+
+async def _follow_deletions(core: Core) -> None:
+    """Remove what plugins made of deleted studies, where no dispatcher does it."""
+    db = core.catalogue.db
+    deletions = Deletions(db, RunQueue(db), MeshStore(db, core.objects))
+    while True:
+        await asyncio.sleep(_DELETIONS_EVERY_S)
+        with contextlib.suppress(CatalogueUnavailable):
+            await deletions.follow()
 
 
 def _aws_environment(settings: Settings) -> dict[str, str]:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import queue
 import secrets
+import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -202,6 +203,9 @@ class RayRunner(Runner):
         RunnerUnavailable : with one sentence.
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
+        # Ray's own handler prints a native stack and ends the process where it stands: give the signal back.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
     async def close(self) -> None:
         """Leave Ray; a local one is ended with all its processes. It can be started again."""

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 REPLICA_SET = "isthmus"
-#: The id of the log message "Waiting for connections".
+#: The id of mongod's log message "Waiting for connections".
 WAITING_FOR_CONNECTIONS = 23016
 
 _LEVELS = {"F": logging.CRITICAL, "E": logging.ERROR, "W": logging.WARNING}
@@ -105,8 +105,10 @@ def report(line: bytes) -> int:
 
 
 def missing_libraries(binary: Path) -> str:
-    ldd = subprocess.run(["/usr/bin/ldd", binary], capture_output=True, text=True, check=False)  # noqa: S603
-    missing = re.findall(r"(\S+) => not found", ldd.stdout)
+    """Say which shared libraries the binary lacks and which packages hold them; the loader lists them, as for ldd."""
+    trace = {**os.environ, "LD_TRACE_LOADED_OBJECTS": "1"}
+    listing = subprocess.run([binary], env=trace, capture_output=True, text=True, check=False)  # noqa: S603
+    missing = re.findall(r"(\S+) => not found", listing.stdout)
     packages = sorted({_PACKAGES.get(name, "") for name in missing} - {""})
     advice = f"apt-get install {' '.join(packages)}" if packages else "install them, or set mongodb.uri to a server"
     return f"{binary} needs shared libraries that are not installed ({', '.join(missing)}): {advice}."
