@@ -167,8 +167,11 @@ export async function storeInstances(files: readonly Blob[], signal: AbortSignal
 
 export const getInfo = (signal: AbortSignal): Promise<Info> => getJson("/api/v1/info", { signal });
 
-export const offeredPlugins = (study: string, signal: AbortSignal): Promise<OfferedPlugin[]> =>
-  getJson(`/api/v1/studies/${study}/plugins`, { signal });
+/** The plugins that accept a series of the study, or several. */
+export async function offeredPlugins(study: string, signal: AbortSignal): Promise<OfferedPlugin[]> {
+  const plugins = await getJson<OfferedPlugin[]>(`/api/v1/studies/${study}/plugins`, { signal });
+  return plugins.filter(({ series }) => series.length > 0);
+}
 
 export const getPlugin = (name: string, signal: AbortSignal): Promise<Plugin & { parameters: ParameterSchema }> =>
   getJson(`/api/v1/plugins/${name}`, { signal });

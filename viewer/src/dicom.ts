@@ -26,6 +26,7 @@ const TAGS = {
   FailureReason: "00081197",
   FailedSOPSequence: "00081198",
   ReferencedSOPSequence: "00081199",
+  OtherFailuresSequence: "0008119A",
   SourceImageSequence: "00082112",
   DerivationImageSequence: "00089124",
   PatientName: "00100010",

@@ -31,7 +31,7 @@ export async function upload(files: readonly File[], onProgress: (progress: Uplo
   for (const batch of batchesOf(files)) {
     try {
       const answer = await storeInstances(batch, signal);
-      const failed = items(answer, "FailedSOPSequence");
+      const failed = [...items(answer, "FailedSOPSequence"), ...items(answer, "OtherFailuresSequence")];
       progress.stored += items(answer, "ReferencedSOPSequence").length;
       for (const failure of failed) refuse(progress, reasonOf(number(failure, "FailureReason") ?? 0x0110), 1);
     } catch (error) {

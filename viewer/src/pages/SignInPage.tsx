@@ -34,7 +34,7 @@ export function SignInPage() {
         </p>
       )}
       <p>
-        Open the one-time link that <code>isthmus serve</code> printed when it started. It works once; each start prints a new one.
+        Open the one-time link that <code>isthmus serve</code> printed when it started. It works once.
       </p>
       <form onSubmit={submit}>
         <label for="token">Or enter an access token</label>
