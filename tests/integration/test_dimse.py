@@ -29,7 +29,7 @@ from dicomweb.errors import Conflict, Refused, TooLarge
 from dicomweb.query import Query
 from dicomweb.resource import Level, Resource
 from gateway.archive import Source
-from gateway.dimse import scp
+from gateway.dimse import bridge, scp
 from tests.conftest import running
 from tests.samples import CT_IMAGE_STORAGE, ct, part10
 
@@ -252,7 +252,7 @@ async def test_large_instances_stream_in_bounded_memory(core, listen):
     ds = ct(Rows=1024, Columns=1024, NumberOfFrames=frames, PixelData=bytes(2 * frames << 20))
     content = part10(ds)
     largest = 0
-    write = scp.Feed.write
+    write = bridge.Feed.write
 
     def watched(feed, data):
         nonlocal largest
@@ -260,7 +260,7 @@ async def test_large_instances_stream_in_bounded_memory(core, listen):
         largest = max(largest, feed.unread)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scp.Feed, "write", watched)
+        patch.setattr(bridge.Feed, "write", watched)
         assert await asyncio.to_thread(send_one, listener.port, content) == 0
     assert 0 < largest < 6 << 20
     assert (await stored(core, ds))[0].size > 2 * frames << 20
