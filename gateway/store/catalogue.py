@@ -8,14 +8,14 @@ A write is one transaction: rows, change numbers and stale marks appear together
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from bson import Binary
-from pymongo import ASCENDING, DESCENDING, DeleteMany, IndexModel, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from dicomweb.errors import Gone, NotFound
@@ -140,22 +140,19 @@ class Catalogue:
             await self.raise_missing(resource)
         return [stored_instance(document) for document in found]
 
-    async def raise_missing(self, resource: Resource) -> None:
-        """Raise Gone if the resource or one that held it was deleted, else NotFound."""
-        lineage = [Resource(resource.study_uid)]
-        if resource.series_uid:
-            lineage.append(Resource(resource.study_uid, resource.series_uid))
-        lineage.append(resource)
+    async def raise_missing(self, resource: Resource) -> NoReturn:
+        """Raise Gone if the resource, or anything of it, was deleted, else NotFound."""
+        name = resource.level.name.lower()
         async with driver.wrapped():
-            if await self.db.tombstones.find_one({"_id": {"$in": [item.path for item in lineage]}}):
-                raise Gone(f"The {resource.level.name.lower()} was deleted.")
-        raise NotFound(f"There is no such {resource.level.name.lower()}.")
+            if await self.db.tombstones.find_one(selector(resource)):
+                raise Gone(f"The {name} was deleted.")
+        raise NotFound(f"There is no such {name}.")
 
     async def delete(self, resource: Resource) -> list[str]:
-        """Delete all rows of a resource, leaving a tombstone; return the object keys that are now unreferenced."""
+        """Delete all rows of a resource, leaving tombstones; return the object keys that are now unreferenced."""
         keys: list[str] = []
         while batch := await self._find(selector(resource), {"key": 1, "study_uid": 1, "series_uid": 1}, _DELETE_BATCH):
-            await self._delete_batch(resource, batch)
+            await self._delete_batch(batch)
             keys += [document["key"] for document in batch]
         if not keys:
             await self.raise_missing(resource)
@@ -286,21 +283,20 @@ class Catalogue:
             await self.db.instances.delete_many({"_id": {"$in": [row.instance_uid for row in rows]}}, session=session)
         await self.db.instances.insert_many(documents, session=session)
         await self._record(session, documents, "stored", at)
-        paths = {path for row in rows for path in _lineage(row.study_uid, row.series_uid, row.instance_uid)}
-        await self.db.tombstones.delete_many({"_id": {"$in": sorted(paths)}}, session=session)
+        await self.db.tombstones.delete_many({"_id": {"$in": [row.instance_uid for row in rows]}}, session=session)
 
-    async def _delete_batch(self, resource: Resource, batch: list[dict[str, Any]]) -> None:
+    async def _delete_batch(self, batch: list[dict[str, Any]]) -> None:
         async def work(session: Any) -> None:
             last = await self._number(session, len(batch))
             at = datetime.now(UTC)
             numbered = [document | {"seq": last - len(batch) + 1 + index} for index, document in enumerate(batch)]
-            await self.db.instances.bulk_write(
-                [DeleteMany({"_id": {"$in": [document["_id"] for document in batch]}})], session=session
-            )
+            gone = {"_id": {"$in": [document["_id"] for document in batch]}}
+            await self.db.instances.delete_many(gone, session=session)
             await self._record(session, numbered, "deleted", at)
-            await self.db.tombstones.update_one(
-                {"_id": resource.path}, {"$set": {"at": at, "level": resource.level.name}}, upsert=True, session=session
-            )
+            await self.db.tombstones.delete_many(gone, session=session)
+            fields = ("_id", "study_uid", "series_uid")
+            tombstones = [{name: document[name] for name in fields} | {"at": at} for document in batch]
+            await self.db.tombstones.insert_many(tombstones, session=session)
 
         async with driver.wrapped():
             await driver.transaction(self.client, work)
@@ -354,14 +350,6 @@ def selector(resource: Resource) -> dict[str, Any]:
     return condition if resource.series_uid is None else condition | {"series_uid": resource.series_uid}
 
 
-def _lineage(study_uid: str, series_uid: str, instance_uid: str) -> Iterable[str]:
-    return (
-        Resource(study_uid).path,
-        Resource(study_uid, series_uid).path,
-        Resource(study_uid, series_uid, instance_uid).path,
-    )
-
-
 def _first(attributes: dict[str, Any], tag: str) -> str:
     values = (attributes or {}).get(tag, {}).get("Value") or [""]
     return str(values[0])
@@ -397,6 +385,7 @@ _INDEXES: dict[str, list[IndexModel]] = {
             for tag in ("00080020", "00080050", "00080061", "00100010", "00100020", "00081030")
         ),
     ],
+    "tombstones": [IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING)])],
     "changes": [IndexModel([("study", ASCENDING), ("_id", ASCENDING)])],
     "metadata": [IndexModel([("key", ASCENDING)], sparse=True)],
 }
