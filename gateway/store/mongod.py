@@ -24,7 +24,8 @@ REPLICA_SET = "isthmus"
 WAITING_FOR_CONNECTIONS = 23016
 
 _LEVELS = {"F": logging.CRITICAL, "E": logging.ERROR, "W": logging.WARNING}
-#: Components whose log attributes never quote a command or a document; of all others only the fixed message is kept.
+#: Components whose log attributes never quote a command or a document. Of all others only the fixed message is kept,
+#: at debug level: what is wrong with a command is told to its client.
 _OPEN_COMPONENTS = frozenset({"CONTROL", "ELECTION", "FTDC", "JOURNAL", "NETWORK", "RECOVERY", "REPL", "STORAGE", "WT"})
 
 #: Libraries that the packaged mongod needs and a minimal Debian or Ubuntu may lack -> the package that has them.
@@ -97,9 +98,11 @@ def report(line: bytes) -> int:
     except ValueError:
         logger.warning("mongod: %s", line.decode(errors="replace").strip())
         return 0
+    is_open = entry["c"] in _OPEN_COMPONENTS
     about_host = "startupWarnings" in entry.get("tags", ())  # its user, file system, limits: the same at every start
-    level = logging.DEBUG if about_host else _LEVELS.get(entry["s"], logging.DEBUG)
-    detail = json.dumps(entry.get("attr", {})) if entry["c"] in _OPEN_COMPONENTS else ""
+    minor = about_host or not (is_open or entry["s"] == "F")
+    level = logging.DEBUG if minor else _LEVELS.get(entry["s"], logging.DEBUG)
+    detail = json.dumps(entry.get("attr", {})) if is_open else ""
     logger.log(level, "mongod %s %d: %s %s", entry["c"], entry["id"], entry["msg"], detail)
     return int(entry["id"])
 
