@@ -79,7 +79,8 @@ class Archive:
 
     async def ingest(self, part: AsyncIterator[bytes], source: Source, *, study_uid: str | None = None) -> StoreOutcome:
         """Take in one Part 10 file; see `dicomweb.ports.Archive.store`."""
-        limits = IngestLimits(self._settings.http.max_part_bytes, self._settings.ingest.max_header_bytes)
+        largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
+        limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
         digest_key = hmac.digest(self._key, b"sameness", hashlib.sha256)
         profile = await self._profile(self.profile_of(source))
         attempt = Ingest(self.catalogue, self.objects, self._workers, profile, digest_key, limits, str(source))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dicomweb.errors import Conflict, NotDicom, Refused, TooLarge, Unavailable
+from dicomweb.errors import BadRequest, Conflict, Refused, TooLarge, Unavailable
 from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
 from gateway.part10 import ByteSource, Header, PixelLayout, read_header, read_rest, stream_pixels
@@ -54,7 +54,7 @@ class Ingest:
         try:
             header = await read_header(source, max_bytes=self.limits.max_header_bytes)
             return await self._store(source, header, study_uid)
-        except (NotDicom, Refused, TooLarge, Conflict) as exc:
+        except (BadRequest, Refused, TooLarge, Conflict) as exc:
             names = await self.workers.run(sent_names, header) if header else ("", "")
             return StoreOutcome(*names, failure=exc.dimse_status, reason=exc.message, status=int(exc.status))
 

@@ -19,7 +19,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _SILENCED = {
     "pydicom": logging.CRITICAL,
-    "pynetdicom": logging.ERROR,
+    "pynetdicom": logging.CRITICAL,
     "pymongo": logging.ERROR,
     "aiohttp.access": logging.CRITICAL,
     "botocore": logging.WARNING,

@@ -17,6 +17,8 @@ from gateway.config import MongoSettings
 from gateway.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
+#: A client that listened to a change stream has gone, as every worker does in the end.
+_LISTENER_LEFT = 20478
 
 HOST = "127.0.0.1"
 REPLICA_SET = "isthmus"
@@ -100,7 +102,7 @@ def report(line: bytes) -> int:
         return 0
     is_open = entry["c"] in _OPEN_COMPONENTS
     about_host = "startupWarnings" in entry.get("tags", ())  # its user, file system, limits: the same at every start
-    minor = about_host or not (is_open or entry["s"] == "F")
+    minor = about_host or entry["id"] == _LISTENER_LEFT or not (is_open or entry["s"] == "F")
     level = logging.DEBUG if minor else _LEVELS.get(entry["s"], logging.DEBUG)
     detail = json.dumps(entry.get("attr", {})) if is_open else ""
     logger.log(level, "mongod %s %d: %s %s", entry["c"], entry["id"], entry["msg"], detail)
