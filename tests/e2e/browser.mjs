@@ -3,13 +3,20 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import path from "node:path";
 
-const require = createRequire(new URL("../../viewer/package.json", import.meta.url));
+const require = createRequire(
+  new URL("../../viewer/package.json", import.meta.url),
+);
 const { chromium } = require("playwright-core");
 
 export const { BASE_URL, LOGIN_URL, TOKEN, SCREENSHOTS } = process.env;
 
 export const DESKTOP = { viewport: { width: 1440, height: 900 } };
-export const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
+export const PHONE = {
+  viewport: { width: 390, height: 844 },
+  hasTouch: true,
+  isMobile: true,
+  deviceScaleFactor: 2,
+};
 
 /** Rendering by the processor, and nothing that Chromium would do on its own. */
 const ARGUMENTS = [
@@ -26,8 +33,13 @@ const TIMEOUT_MS = 90_000;
 
 /** Runs a scenario on a page of its own, signed in, and fails if the page reported an error. */
 export async function scenario(options, steps) {
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGUMENTS });
-  const page = await (await browser.newContext({ ...DESKTOP, ...options })).newPage();
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ARGUMENTS,
+  });
+  const page = await (
+    await browser.newContext({ ...DESKTOP, ...options })
+  ).newPage();
   page.setDefaultTimeout(TIMEOUT_MS);
   const errors = collectErrors(page);
   try {
@@ -47,19 +59,37 @@ export async function scenario(options, steps) {
 function collectErrors(page) {
   const errors = [];
   page.on("pageerror", (error) => errors.push(`exception: ${error.message}`));
-  page.on("console", (message) => message.type() === "error" && errors.push(`console: ${message.text()}`));
-  page.on("response", (response) => response.status() >= 400 && errors.push(`${response.status()} ${response.url()}`));
-  page.on("request", (request) => /^https?:/.test(request.url()) && !request.url().startsWith(BASE_URL) && errors.push(`elsewhere: ${request.url()}`));
+  page.on(
+    "console",
+    (message) =>
+      message.type() === "error" && errors.push(`console: ${message.text()}`),
+  );
+  page.on(
+    "response",
+    (response) =>
+      response.status() >= 400 &&
+      errors.push(`${response.status()} ${response.url()}`),
+  );
+  page.on(
+    "request",
+    (request) =>
+      /^https?:/.test(request.url()) &&
+      !request.url().startsWith(BASE_URL) &&
+      errors.push(`elsewhere: ${request.url()}`),
+  );
   return errors;
 }
 
 async function signIn(page) {
-  const answer = await page.request.post(`${BASE_URL}/login`, { form: { token: TOKEN } });
+  const answer = await page.request.post(`${BASE_URL}/login`, {
+    form: { token: TOKEN },
+  });
   assert.equal(answer.status(), 200);
 }
 
 export async function photograph(page, name) {
-  if (SCREENSHOTS) await page.screenshot({ path: path.join(SCREENSHOTS, `${name}.png`) });
+  if (SCREENSHOTS)
+    await page.screenshot({ path: path.join(SCREENSHOTS, `${name}.png`) });
 }
 
 export async function getJson(page, address) {
@@ -82,14 +112,20 @@ export async function ctStudy(page) {
 
 /** The study's newest successful run of ct-bone; one is started where there is none. */
 export async function boneRun(page, study) {
-  const finished = async () => (await getJson(page, `/api/v1/runs?study=${study}`)).runs.find(({ state }) => state === "succeeded");
+  const finished = async () =>
+    (await getJson(page, `/api/v1/runs?study=${study}`)).runs.find(
+      ({ state }) => state === "succeeded",
+    );
   const known = await finished();
   if (known) return known;
   const plugins = await getJson(page, `/api/v1/studies/${study}/plugins`);
   const plugin = plugins.find(({ name }) => name === "ct-bone");
-  const answer = await page.request.post(`${BASE_URL}/api/v1/plugins/${plugin.name}/runs`, {
-    data: { study, series: plugin.series.slice(0, 1), parameters: {} },
-  });
+  const answer = await page.request.post(
+    `${BASE_URL}/api/v1/plugins/${plugin.name}/runs`,
+    {
+      data: { study, series: plugin.series.slice(0, 1), parameters: {} },
+    },
+  );
   assert.equal(answer.status(), 202, await answer.text());
   return eventually(finished);
 }
@@ -107,21 +143,38 @@ async function eventually(ask) {
 /** Shares of the pixels in the middle of an element, as the screen shows them: brighter than black, and coloured. */
 export async function look(page, element) {
   const { x, y, width, height } = await element.boundingBox();
-  const clip = { x: x + width / 5, y: y + height / 5, width: (width * 3) / 5, height: (height * 3) / 5 };
+  const clip = {
+    x: x + width / 5,
+    y: y + height / 5,
+    width: (width * 3) / 5,
+    height: (height * 3) / 5,
+  };
   const picture = (await page.screenshot({ clip })).toString("base64");
   return page.evaluate(async (encoded) => {
-    const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
-    const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
-    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    const bytes = Uint8Array.from(atob(encoded), (character) =>
+      character.charCodeAt(0),
+    );
+    const bitmap = await createImageBitmap(
+      new Blob([bytes], { type: "image/png" }),
+    );
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext(
+      "2d",
+    );
     context.drawImage(bitmap, 0, 0);
     const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
     let bright = 0;
     let colored = 0;
     for (let at = 0; at < data.length; at += 4) {
-      const [low, high] = [Math.min(...data.slice(at, at + 3)), Math.max(...data.slice(at, at + 3))];
+      const [low, high] = [
+        Math.min(...data.slice(at, at + 3)),
+        Math.max(...data.slice(at, at + 3)),
+      ];
       bright += high > 40;
       colored += high - low > 12 && high > 40;
     }
-    return { bright: (bright * 4) / data.length, colored: (colored * 4) / data.length };
+    return {
+      bright: (bright * 4) / data.length,
+      colored: (colored * 4) / data.length,
+    };
   }, picture);
 }

@@ -1,27 +1,46 @@
 /** OHIF under /ohif/: it shows the study's images, lists what a plugin added, and shows the segmentation. */
 import assert from "node:assert/strict";
-import { BASE_URL, boneRun, ctStudy, look, photograph, scenario } from "./browser.mjs";
+import {
+  BASE_URL,
+  boneRun,
+  ctStudy,
+  look,
+  photograph,
+  scenario,
+} from "./browser.mjs";
 
 await scenario({}, async (page, errors) => {
   const study = await ctStudy(page);
   await boneRun(page, study);
   await page.goto(`${BASE_URL}/studies/${study}`);
   const link = page.getByRole("link", { name: "Open in OHIF" });
-  assert.equal(await link.getAttribute("href"), `/ohif/viewer?StudyInstanceUIDs=${study}`);
+  assert.equal(
+    await link.getAttribute("href"),
+    `/ohif/viewer?StudyInstanceUIDs=${study}`,
+  );
 
   await page.goto(`${BASE_URL}/ohif/viewer?StudyInstanceUIDs=${study}`);
   const canvas = page.locator("canvas.cornerstone-canvas").first();
   await canvas.waitFor();
-  assert.ok(await page.evaluate(() => crossOriginIsolated), "OHIF has no SharedArrayBuffer");
+  assert.ok(
+    await page.evaluate(() => crossOriginIsolated),
+    "OHIF has no SharedArrayBuffer",
+  );
   await dismiss(page, "Skip all");
   await dismiss(page, "Confirm and hide");
   await page.waitForFunction(() => document.body.innerText.includes("1/"));
-  await until(async () => (await look(page, canvas)).bright > 0.05, "OHIF shows no pixels");
+  await until(
+    async () => (await look(page, canvas)).bright > 0.05,
+    "OHIF shows no pixels",
+  );
   await page.getByText("SEG", { exact: true }).first().waitFor();
   await photograph(page, "ohif");
 
   await page.getByText("SEG", { exact: true }).first().dblclick();
-  await until(async () => (await look(page, canvas)).colored > 0.001, "OHIF does not show the segmentation");
+  await until(
+    async () => (await look(page, canvas)).colored > 0.001,
+    "OHIF does not show the segmentation",
+  );
   await photograph(page, "ohif-segmentation");
 
   await page.goto(`${BASE_URL}/ohif/`);
@@ -45,5 +64,9 @@ async function until(holds, otherwise) {
 
 /** Remarks of OHIF about itself on the console are not ours; failed requests are. */
 function ignoreOwn(errors) {
-  errors.splice(0, errors.length, ...errors.filter((error) => !error.startsWith("console:")));
+  errors.splice(
+    0,
+    errors.length,
+    ...errors.filter((error) => !error.startsWith("console:")),
+  );
 }

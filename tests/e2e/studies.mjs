@@ -1,17 +1,34 @@
 /** The list of studies: cards with pictures, search, modality, a dropped file. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { BASE_URL, DESKTOP, PHONE, getJson, photograph, scenario } from "./browser.mjs";
+import {
+  BASE_URL,
+  DESKTOP,
+  PHONE,
+  getJson,
+  photograph,
+  scenario,
+} from "./browser.mjs";
 
-for (const [name, device] of Object.entries({ desktop: DESKTOP, phone: PHONE })) {
+for (const [name, device] of Object.entries({
+  desktop: DESKTOP,
+  phone: PHONE,
+})) {
   await scenario(device, async (page) => {
     await page.goto(BASE_URL);
     const cards = page.locator(".card a");
     await cards.first().waitFor();
     const stored = await getJson(page, "/dicomweb/studies?limit=24");
     assert.equal(await cards.count(), stored.length);
-    await page.waitForFunction(() => document.querySelector(".card img")?.naturalWidth > 0);
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page is wider than the screen");
+    await page.waitForFunction(
+      () => document.querySelector(".card img")?.naturalWidth > 0,
+    );
+    assert.ok(
+      await page.evaluate(
+        () => document.documentElement.scrollWidth <= innerWidth,
+      ),
+      "the page is wider than the screen",
+    );
     await page.waitForLoadState("load");
     await photograph(page, `studies-${name}`);
   });
@@ -22,11 +39,21 @@ await scenario({}, async (page) => {
   await page.locator(".card").first().waitFor();
   await page.getByRole("radio", { name: "CT" }).check();
   await page.waitForURL(/modality=CT/);
-  await page.waitForFunction(() => [...document.querySelectorAll(".card")].every((card) => card.textContent.includes("CT")));
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll(".card")].every((card) =>
+      card.textContent.includes("CT"),
+    ),
+  );
 
   const patient = await page.locator(".card-patient").first().textContent();
   await page.getByRole("searchbox").fill(patient.slice(0, 8));
-  await page.waitForFunction((name) => [...document.querySelectorAll(".card-patient")].every(({ textContent }) => textContent === name), patient);
+  await page.waitForFunction(
+    (name) =>
+      [...document.querySelectorAll(".card-patient")].every(
+        ({ textContent }) => textContent === name,
+      ),
+    patient,
+  );
   await page.getByRole("searchbox").fill("nothing is called so");
   await page.getByRole("heading", { name: "No study matches" }).waitFor();
   await page.getByRole("button", { name: "Show all studies" }).click();

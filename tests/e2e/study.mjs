@@ -1,6 +1,14 @@
 /** One study: its images, a plugin run from the form to its results, the segmentation above the images, the 3D model. */
 import assert from "node:assert/strict";
-import { BASE_URL, PHONE, boneRun, ctStudy, look, photograph, scenario } from "./browser.mjs";
+import {
+  BASE_URL,
+  PHONE,
+  boneRun,
+  ctStudy,
+  look,
+  photograph,
+  scenario,
+} from "./browser.mjs";
 
 const READY = '.stage[data-state="ready"]';
 
@@ -18,7 +26,10 @@ await scenario({}, async (page) => {
   const slice = () => page.locator(".stage-facts").first().textContent();
   const before = await slice();
   await page.keyboard.press("ArrowDown");
-  await page.waitForFunction((text) => document.querySelector(".stage-facts").textContent !== text, before);
+  await page.waitForFunction(
+    (text) => document.querySelector(".stage-facts").textContent !== text,
+    before,
+  );
   await canvas.hover();
   await page.mouse.wheel(0, 180);
   await page.getByRole("button", { name: "Lung" }).click();
@@ -32,32 +43,53 @@ await scenario({}, async (page) => {
   await number.fill("999999");
   await form.locator(".problem").waitFor();
   await form.getByRole("button", { name: /^Run/ }).click();
-  assert.equal(await page.locator(".run").count(), 0, "an invalid form was sent");
+  assert.equal(
+    await page.locator(".run").count(),
+    0,
+    "an invalid form was sent",
+  );
   await number.fill(initial);
   await form.getByRole("button", { name: /^Run/ }).click();
 
-  await page.waitForFunction(() => document.querySelector(".run progress")?.value > 0);
+  await page.waitForFunction(
+    () => document.querySelector(".run progress")?.value > 0,
+  );
   await photograph(page, "running");
-  await page.locator('.run[data-state="succeeded"]').waitFor({ timeout: 240_000 });
+  await page
+    .locator('.run[data-state="succeeded"]')
+    .waitFor({ timeout: 240_000 });
   await page.locator(".measurements tr").first().waitFor();
   await page.locator(".segments label").first().waitFor();
-  await page.waitForFunction(() => document.querySelector('.series [aria-pressed="true"]'));
+  await page.waitForFunction(() =>
+    document.querySelector('.series [aria-pressed="true"]'),
+  );
   await canvas.focus();
-  assert.ok((await look(page, canvas)).colored > 0.001, "the segmentation is not seen on the images");
+  assert.ok(
+    (await look(page, canvas)).colored > 0.001,
+    "the segmentation is not seen on the images",
+  );
   await photograph(page, "results");
 
   await page.getByText("Parameters and log").click();
-  await page.waitForFunction(() => document.querySelector(".log")?.textContent.length > 20);
+  await page.waitForFunction(
+    () => document.querySelector(".log")?.textContent.length > 20,
+  );
 
   await page.locator(".outputs").getByRole("button", { name: /3D/ }).click();
   await page.locator(`.stage-mesh[data-state="ready"]`).waitFor();
   await seen(page, page.locator("x3d-canvas"));
   await photograph(page, "mesh-anterior");
-  await page.getByRole("button", { name: "Left" }).waitFor({ state: "attached" });
+  await page
+    .getByRole("button", { name: "Left" })
+    .waitFor({ state: "attached" });
   const cube = () => page.locator(".cube-body").getAttribute("style");
   const anterior = await cube();
   await page.locator(".cube button", { hasText: "L" }).dispatchEvent("click");
-  await page.waitForFunction((style) => document.querySelector(".cube-body").getAttribute("style") !== style, anterior);
+  await page.waitForFunction(
+    (style) =>
+      document.querySelector(".cube-body").getAttribute("style") !== style,
+    anterior,
+  );
   await seen(page, page.locator("x3d-canvas"));
   await photograph(page, "mesh-left");
 });
@@ -68,7 +100,12 @@ await scenario(PHONE, async (page) => {
   await page.goto(`${BASE_URL}/studies/${study}`);
   await page.locator(READY).waitFor();
   assert.ok((await look(page, page.locator(".stage canvas"))).bright > 0.05);
-  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page is wider than the screen");
+  assert.ok(
+    await page.evaluate(
+      () => document.documentElement.scrollWidth <= innerWidth,
+    ),
+    "the page is wider than the screen",
+  );
   await photograph(page, "images-phone");
   const mesh = run.outputs.find(({ kind }) => kind === "mesh");
   await page.goto(`${BASE_URL}/studies/${study}?mesh=${mesh.url}`);

@@ -42,7 +42,15 @@ async function fetchOhif() {
   const scratch = await mkdtemp(path.join(viewer, ".ohif-"));
   try {
     const archive = await download(scratch);
-    await run("tar", ["-xzf", archive, "-C", scratch, ...LEFT_OUT.map((name) => `--exclude=${name}`), "package/dist", "package/LICENSE"]);
+    await run("tar", [
+      "-xzf",
+      archive,
+      "-C",
+      scratch,
+      ...LEFT_OUT.map((name) => `--exclude=${name}`),
+      "package/dist",
+      "package/LICENSE",
+    ]);
     const dist = path.join(scratch, "package", "dist");
     await rename(path.join(scratch, "package", "LICENSE"), path.join(dist, "LICENSE"));
     await relocate(dist);
@@ -57,9 +65,13 @@ async function fetchOhif() {
 
 /** Downloads the package with the registry that npm is set up for, and checks it. */
 async function download(folder) {
-  const { stdout } = await run("npm", ["pack", PACKAGE, "--json", "--pack-destination", folder], { maxBuffer: 1 << 26 });
+  const { stdout } = await run("npm", ["pack", PACKAGE, "--json", "--pack-destination", folder], {
+    maxBuffer: 1 << 26,
+  });
   const archive = path.join(folder, JSON.parse(stdout)[0].filename);
-  const digest = createHash("sha512").update(await readFile(archive)).digest("base64");
+  const digest = createHash("sha512")
+    .update(await readFile(archive))
+    .digest("base64");
   if (digest !== SHA512) throw new Error(`${PACKAGE} is not the package that was reviewed: sha512 ${digest}`);
   return archive;
 }
@@ -83,7 +95,9 @@ async function relocate(dist) {
 
 /** What a finished folder was made from: the package and this script. */
 async function version() {
-  const script = createHash("sha256").update(await readFile(import.meta.filename)).digest("hex");
+  const script = createHash("sha256")
+    .update(await readFile(import.meta.filename))
+    .digest("hex");
   return `${PACKAGE} ${SHA512} ${script}\n`;
 }
 

@@ -26,7 +26,13 @@ export function App() {
         Skip to content
       </a>
       <Header info={info.data} />
-      {path === "/" ? <StudiesPage info={info.data} query={query} /> : study ? <StudyPage key={study} study={study} query={query} /> : <NotFoundPage />}
+      {path === "/" ? (
+        <StudiesPage info={info.data} query={query} />
+      ) : study ? (
+        <StudyPage key={study} study={study} query={query} />
+      ) : (
+        <NotFoundPage />
+      )}
     </>
   );
 }

@@ -79,7 +79,8 @@ const DICOM_JSON = { Accept: "application/dicom+json" };
 export const paths = {
   study: (study: string) => `/dicomweb/studies/${study}`,
   series: (study: string, series: string) => `/dicomweb/studies/${study}/series/${series}`,
-  instance: (study: string, series: string, instance: string) => `/dicomweb/studies/${study}/series/${series}/instances/${instance}`,
+  instance: (study: string, series: string, instance: string) =>
+    `/dicomweb/studies/${study}/series/${series}/instances/${instance}`,
   thumbnail: (resource: string) => `${resource}/thumbnail?accept=image/jpeg`,
   ohif: (study: string) => `/ohif/viewer?StudyInstanceUIDs=${study}`,
   events: "/api/v1/events",
@@ -110,11 +111,26 @@ async function getJson<T>(path: string, init: RequestInit = {}): Promise<T> {
 
 // --- DICOMweb ---------------------------------------------------------------------------------------------------
 
-export type StudyFilter = Partial<Record<"PatientID" | "PatientName" | "StudyDescription" | "ModalitiesInStudy", string>>;
+export type StudyFilter = Partial<
+  Record<"PatientID" | "PatientName" | "StudyDescription" | "ModalitiesInStudy", string>
+>;
 
-export function searchStudies(filter: StudyFilter, limit: number, offset: number, signal: AbortSignal): Promise<Dataset[]> {
+export function searchStudies(
+  filter: StudyFilter,
+  limit: number,
+  offset: number,
+  signal: AbortSignal,
+): Promise<Dataset[]> {
   const query = new URLSearchParams({ ...filter, limit: String(limit), offset: String(offset) });
-  query.set("includefield", [tag("StudyDescription"), tag("ModalitiesInStudy"), tag("NumberOfStudyRelatedSeries"), tag("NumberOfStudyRelatedInstances")].join(","));
+  query.set(
+    "includefield",
+    [
+      tag("StudyDescription"),
+      tag("ModalitiesInStudy"),
+      tag("NumberOfStudyRelatedSeries"),
+      tag("NumberOfStudyRelatedInstances"),
+    ].join(","),
+  );
   return getJson(`/dicomweb/studies?${query}`, { headers: DICOM_JSON, signal });
 }
 
@@ -135,7 +151,11 @@ export function seriesMetadata(study: string, series: string, signal: AbortSigna
 }
 
 /** Pixels of frames (numbered from 1) as Explicit VR Little Endian: decompressed by the server, one array a frame. */
-export async function framePixels(instance: string, frames: readonly number[], signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>[]> {
+export async function framePixels(
+  instance: string,
+  frames: readonly number[],
+  signal: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>[]> {
   const Accept = `multipart/related; type="application/octet-stream"; transfer-syntax=${EXPLICIT_LITTLE_ENDIAN}`;
   const response = await request(`${instance}/frames/${frames.join(",")}`, { headers: { Accept }, signal });
   const body = new Uint8Array(await response.arrayBuffer());
@@ -181,7 +201,12 @@ export async function listRuns(study: string, signal: AbortSignal): Promise<Run[
   return runs;
 }
 
-export function startRun(plugin: string, study: string, series: string[], parameters: Record<string, unknown>): Promise<Run> {
+export function startRun(
+  plugin: string,
+  study: string,
+  series: string[],
+  parameters: Record<string, unknown>,
+): Promise<Run> {
   return getJson(`/api/v1/plugins/${plugin}/runs`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },

@@ -56,6 +56,8 @@ const TAGS = {
   WindowWidth: "00281051",
   RescaleIntercept: "00281052",
   RescaleSlope: "00281053",
+  ModalityLUTSequence: "00283000",
+  VOILUTSequence: "00283010",
   PixelMeasuresSequence: "00289110",
   FrameVOILUTSequence: "00289132",
   PixelValueTransformationSequence: "00289145",
@@ -112,6 +114,8 @@ export function text(dataset: Dataset | undefined, keyword: Keyword): string {
   return texts(dataset, keyword)[0] ?? "";
 }
 
+export const seriesUid = (dataset: Dataset): string => text(dataset, "SeriesInstanceUID");
+
 /** A person name has up to three component groups; the alphabetic one is shown, carets as commas and spaces. */
 function plain(value: unknown): string {
   if (typeof value !== "object" || value === null) return String(value ?? "").trim();
@@ -126,7 +130,9 @@ export function formatDate(date: string): string {
   if (!match) return date;
   const [year, month, day] = match.slice(1).map(Number) as [number, number, number];
   const instant = new Date(Date.UTC(year, month - 1, day));
-  return new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" }).format(instant);
+  return new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" }).format(
+    instant,
+  );
 }
 
 /** "1 slice", "99 slices". */
@@ -135,6 +141,14 @@ export function count(quantity: number, singular: string, plural = `${singular}s
 }
 
 /** UCUM codes that readers know under another sign. */
-const UNITS: Record<string, string> = { "1": "", "[hnsf'U]": "HU", Cel: "°C", cm2: "cm²", mm2: "mm²", cm3: "cm³", mm3: "mm³" };
+const UNITS: Record<string, string> = {
+  "1": "",
+  "[hnsf'U]": "HU",
+  Cel: "°C",
+  cm2: "cm²",
+  mm2: "mm²",
+  cm3: "cm³",
+  mm3: "mm³",
+};
 
 export const unitSign = (ucum: string): string => UNITS[ucum] ?? ucum;

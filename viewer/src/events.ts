@@ -2,21 +2,14 @@
 
 import { type Run, paths } from "./api";
 
-export interface Stored {
-  study: string;
-  series: string;
-  instances: number;
-}
-
-export interface ServerEvents {
-  run: Run;
-  stored: Stored;
-  deleted: { study: string };
+export type ServerEvent =
+  | { name: "run"; data: Run }
+  | { name: "stored"; data: { study: string; series: string; instances: number } }
+  | { name: "deleted"; data: { study: string } }
   /** The connection is back: what happened in between has to be asked for. */
-  resumed: null;
-}
+  | { name: "resumed"; data: null };
 
-type Listener = <Name extends keyof ServerEvents>(name: Name, data: ServerEvents[Name]) => void;
+type Listener = (event: ServerEvent) => void;
 
 const RETRY_MS = 3000;
 const NAMES = ["run", "stored", "deleted"] as const;
@@ -51,11 +44,11 @@ function connect(): EventSource {
   for (const name of NAMES) {
     stream.addEventListener(name, (event) => {
       const data = parse(event.data as string);
-      if (data !== null) emit(name, data as never);
+      if (data !== null) emit({ name, data } as ServerEvent);
     });
   }
   stream.onopen = () => {
-    if (interrupted) emit("resumed", null);
+    if (interrupted) emit({ name: "resumed", data: null });
     interrupted = false;
   };
   stream.onerror = () => {
@@ -70,6 +63,6 @@ function reconnect(stream: EventSource): void {
   if (source === stream) source = connect();
 }
 
-function emit<Name extends keyof ServerEvents>(name: Name, data: ServerEvents[Name]): void {
-  for (const listener of listeners) listener(name, data);
+function emit(event: ServerEvent): void {
+  for (const listener of listeners) listener(event);
 }

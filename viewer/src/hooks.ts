@@ -2,7 +2,7 @@
 
 import { type Inputs, useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
-import { type ServerEvents, subscribe } from "./events";
+import { type ServerEvent, subscribe } from "./events";
 
 export interface Resource<T> {
   data: T | null;
@@ -14,14 +14,20 @@ export interface Resource<T> {
 
 /** Loads something when `inputs` change; an answer that came too late is dropped. */
 export function useResource<T>(load: (signal: AbortSignal) => Promise<T>, inputs: Inputs): Resource<T> {
-  const [state, setState] = useState<{ data: T | null; error: ApiError | null; loading: boolean }>({ data: null, error: null, loading: true });
+  const [state, setState] = useState<{ data: T | null; error: ApiError | null; loading: boolean }>({
+    data: null,
+    error: null,
+    loading: true,
+  });
   const [round, setRound] = useState(0);
   useEffect(() => {
     const control = new AbortController();
     setState((before) => ({ ...before, loading: true }));
     load(control.signal).then(
       (data) => !control.signal.aborted && setState({ data, error: null, loading: false }),
-      (error: unknown) => !control.signal.aborted && setState((before) => ({ data: before.data, error: asApiError(error), loading: false })),
+      (error: unknown) =>
+        !control.signal.aborted &&
+        setState((before) => ({ data: before.data, error: asApiError(error), loading: false })),
     );
     return () => control.abort();
   }, [...inputs, round]);
@@ -40,10 +46,10 @@ export function asApiError(error: unknown): ApiError {
 /** Sent to the window when the server wants to know who is asking. */
 export const SIGNED_OUT = "isthmus:signed-out";
 
-export function useServerEvents(listener: <Name extends keyof ServerEvents>(name: Name, data: ServerEvents[Name]) => void): void {
+export function useServerEvents(listener: (event: ServerEvent) => void): void {
   const latest = useRef(listener);
   latest.current = listener;
-  useEffect(() => subscribe((name, data) => latest.current(name, data)), []);
+  useEffect(() => subscribe((event) => latest.current(event)), []);
 }
 
 /** `call`, once things have been quiet for `delay_ms`. */

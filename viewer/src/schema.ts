@@ -87,7 +87,10 @@ function fieldOf(name: string, property: PropertySchema): Field {
   };
 }
 
-function bounds(property: PropertySchema, integer: boolean): { minimum: number | undefined; maximum: number | undefined } {
+function bounds(
+  property: PropertySchema,
+  integer: boolean,
+): { minimum: number | undefined; maximum: number | undefined } {
   const { exclusiveMinimum, exclusiveMaximum } = property;
   const inside = integer ? 1 : 0;
   return {
@@ -143,12 +146,17 @@ function problemWith(field: Field, value: string | boolean): string | null {
 }
 
 /** The `parameters` of a run request. */
-export function parametersFrom(fields: readonly Field[], values: Values, schema: ParameterSchema): Record<string, unknown> {
+export function parametersFrom(
+  fields: readonly Field[],
+  values: Values,
+  schema: ParameterSchema,
+): Record<string, unknown> {
   return Object.fromEntries(
     fields.map((field) => {
       const value = values[field.name] ?? "";
       if (field.kind === "number") return [field.name, Number(value)];
-      if (field.kind === "choice") return [field.name, schema.properties?.[field.name]?.enum?.find((choice) => String(choice) === value)];
+      if (field.kind === "choice")
+        return [field.name, schema.properties?.[field.name]?.enum?.find((choice) => String(choice) === value)];
       return [field.name, value];
     }),
   );

@@ -26,7 +26,11 @@ const REASONS: readonly [RegExp, string][] = [
   [/^A9/, "it does not match its SOP class"],
 ];
 
-export async function upload(files: readonly File[], onProgress: (progress: UploadProgress) => void, signal: AbortSignal): Promise<void> {
+export async function upload(
+  files: readonly File[],
+  onProgress: (progress: UploadProgress) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const progress: UploadProgress = { total: files.length, sent: 0, stored: 0, refused: new Map(), done: false };
   for (const batch of batchesOf(files)) {
     try {
@@ -77,7 +81,8 @@ export async function droppedFiles(transfer: DataTransfer): Promise<File[]> {
 }
 
 async function filesIn(entry: FileSystemEntry): Promise<File[]> {
-  if (entry.isFile) return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))];
+  if (entry.isFile)
+    return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))];
   const reader = (entry as FileSystemDirectoryEntry).createReader();
   const found: FileSystemEntry[] = [];
   // readEntries answers with at most 100 entries a call, and with none at the end.

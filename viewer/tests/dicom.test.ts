@@ -18,7 +18,8 @@ describe("values", () => {
   });
   test("that are null are left out of lists", () => expect(texts(study, "ModalitiesInStudy")).toEqual(["CT", "SEG"]));
   test("of IS may be text or numbers", () => expect(number(study, "NumberOfStudyRelatedInstances")).toBe(99));
-  test("of sequences are data sets", () => expect(text(item(study, "ConceptNameCodeSequence"), "CodeMeaning")).toBe("Volume"));
+  test("of sequences are data sets", () =>
+    expect(text(item(study, "ConceptNameCodeSequence"), "CodeMeaning")).toBe("Volume"));
 });
 
 test("names in ideographic writing alone are shown in it", () => {

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { type ServerEvents, parse, subscribe } from "../src/events";
+import { type ServerEvent, parse, subscribe } from "../src/events";
 
 /** The part of the browser's EventSource that the module uses, driven by the tests. */
 class Source extends EventTarget {
@@ -30,8 +30,8 @@ beforeEach(() => {
 });
 
 function listen() {
-  const heard: [keyof ServerEvents, unknown][] = [];
-  const stop = subscribe((name, data) => heard.push([name, data]));
+  const heard: ServerEvent[] = [];
+  const stop = subscribe((event) => heard.push(event));
   return { heard, stop };
 }
 
@@ -45,7 +45,7 @@ describe("the connection", () => {
     const [first, second] = [listen(), listen()];
     expect(Source.all).toHaveLength(1);
     Source.all[0]?.send("stored", '{"study":"1"}');
-    expect(first.heard).toEqual([["stored", { study: "1" }]]);
+    expect(first.heard).toEqual([{ name: "stored", data: { study: "1" } }]);
     expect(second.heard).toEqual(first.heard);
     first.stop();
     expect(Source.all[0]?.readyState).toBe(1);
@@ -59,7 +59,7 @@ describe("the connection", () => {
     expect(heard).toEqual([]);
     Source.all[0]?.onerror();
     Source.all[0]?.onopen();
-    expect(heard).toEqual([["resumed", null]]);
+    expect(heard).toEqual([{ name: "resumed", data: null }]);
     stop();
   });
 
@@ -70,7 +70,7 @@ describe("the connection", () => {
     vi.advanceTimersByTime(5000);
     expect(Source.all).toHaveLength(2);
     Source.all[1]?.onopen();
-    expect(heard).toEqual([["resumed", null]]);
+    expect(heard).toEqual([{ name: "resumed", data: null }]);
     stop();
   });
 });

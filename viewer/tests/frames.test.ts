@@ -21,10 +21,19 @@ const order = (...slices: Dataset[]) => framesOf(slices).map(({ instance }) => i
 
 describe("slices", () => {
   test("of an axial series run from the head to the feet, whatever their numbers", () => {
-    expect(order(slice("low", [0, 0, 10], AXIAL, 1), slice("high", [0, 0, 30], AXIAL, 2), slice("mid", [0, 0, 20], AXIAL, 3))).toEqual(["high", "mid", "low"]);
+    expect(
+      order(
+        slice("low", [0, 0, 10], AXIAL, 1),
+        slice("high", [0, 0, 30], AXIAL, 2),
+        slice("mid", [0, 0, 20], AXIAL, 3),
+      ),
+    ).toEqual(["high", "mid", "low"]);
   });
   test("of a sagittal series run from right to left", () => {
-    expect(order(slice("left", [40, 0, 0], SAGITTAL, 1), slice("right", [-40, 0, 0], SAGITTAL, 2))).toEqual(["right", "left"]);
+    expect(order(slice("left", [40, 0, 0], SAGITTAL, 1), slice("right", [-40, 0, 0], SAGITTAL, 2))).toEqual([
+      "right",
+      "left",
+    ]);
   });
   test("that are not parallel keep the order of InstanceNumber", () => {
     expect(order(slice("b", [0, 0, 30], AXIAL, 2), slice("a", [0, 0, 10], SAGITTAL, 1))).toEqual(["a", "b"]);
@@ -38,7 +47,12 @@ test("objects without pixels have no frames", () => {
 test("frames of an enhanced object take what is theirs from the functional groups, per frame before shared", () => {
   const group = (z: number): Dataset => ({
     "00209113": { vr: "SQ", Value: [{ "00200032": { vr: "DS", Value: [0, 0, z] } }] },
-    ...(z > 0 && { "00289145": { vr: "SQ", Value: [{ "00281052": { vr: "DS", Value: [-1000] }, "00281053": { vr: "DS", Value: [2] } }] } }),
+    ...(z > 0 && {
+      "00289145": {
+        vr: "SQ",
+        Value: [{ "00281052": { vr: "DS", Value: [-1000] }, "00281053": { vr: "DS", Value: [2] } }],
+      },
+    }),
   });
   const shared: Dataset = {
     "00209116": { vr: "SQ", Value: [{ "00200037": { vr: "DS", Value: AXIAL } }] },
@@ -52,7 +66,9 @@ test("frames of an enhanced object take what is theirs from the functional group
       "52009230": { vr: "SQ", Value: [group(0), group(5)] },
     },
   ]);
-  expect(frames.map(({ number, position, slope, intercept }) => ({ number, z: position?.[2], slope, intercept }))).toEqual([
+  expect(
+    frames.map(({ number, position, slope, intercept }) => ({ number, z: position?.[2], slope, intercept })),
+  ).toEqual([
     { number: 2, z: 5, slope: 2, intercept: -1000 },
     { number: 1, z: 0, slope: 1, intercept: 0 },
   ]);

@@ -15,7 +15,9 @@ describe("the boundary", () => {
 
 describe("parts", () => {
   test("come without headers and the line break before the next delimiter", () => {
-    const body = bytes("preamble\r\n--x\r\nContent-Type: a\r\n\r\none\r\n\r\n--x\r\nContent-Type: b\r\n\r\ntwo\r\n--x--\r\n");
+    const body = bytes(
+      "preamble\r\n--x\r\nContent-Type: a\r\n\r\none\r\n\r\n--x\r\nContent-Type: b\r\n\r\ntwo\r\n--x--\r\n",
+    );
     expect(partsOf(body, "x").map(string)).toEqual(["one\r\n", "two"]);
   });
 

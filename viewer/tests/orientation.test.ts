@@ -7,7 +7,9 @@ import { DIRECTIONS, cameraRotation } from "../src/imaging/orientation";
 function rotate(vector: Vector, axis: Vector, angle: number): number[] {
   const across = cross(axis, vector);
   const along = dot(axis, vector) * (1 - Math.cos(angle));
-  return vector.map((value, at) => value * Math.cos(angle) + (across[at] as number) * Math.sin(angle) + (axis[at] as number) * along);
+  return vector.map(
+    (value, at) => value * Math.cos(angle) + (across[at] as number) * Math.sin(angle) + (axis[at] as number) * along,
+  );
 }
 
 test.each(DIRECTIONS)("from $name the camera looks back along the normal with its own up", (direction) => {

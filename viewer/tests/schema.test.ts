@@ -1,10 +1,26 @@
 import { describe, expect, test } from "vitest";
-import { type ParameterSchema, fieldsOf, initialValues, niceStep, parametersFrom, problemsIn, valuesFrom } from "../src/schema";
+import {
+  type ParameterSchema,
+  fieldsOf,
+  initialValues,
+  niceStep,
+  parametersFrom,
+  problemsIn,
+  valuesFrom,
+} from "../src/schema";
 
 const SCHEMA: ParameterSchema = {
   type: "object",
   properties: {
-    low: { type: "integer", title: "Threshold", default: 160, minimum: -200, maximum: 1000, "x-unit": "HU", "x-widget": "slider" },
+    low: {
+      type: "integer",
+      title: "Threshold",
+      default: 160,
+      minimum: -200,
+      maximum: 1000,
+      "x-unit": "HU",
+      "x-widget": "slider",
+    },
     smoothing_mm: { type: "number", default: 0.5, exclusiveMinimum: 0, maximum: 3, "x-widget": "slider" },
     quality: { enum: ["preview", "full"], default: "full" },
     levels: { enum: [1, 2, 4], default: 2 },
@@ -17,7 +33,16 @@ const field = (name: string) => fields.find((candidate) => candidate.name === na
 
 describe("fields", () => {
   test("take control, unit and limits from the schema", () => {
-    expect(field("low")).toMatchObject({ kind: "number", integer: true, label: "Threshold", unit: "HU", minimum: -200, maximum: 1000, step: 1, slider: true });
+    expect(field("low")).toMatchObject({
+      kind: "number",
+      integer: true,
+      label: "Threshold",
+      unit: "HU",
+      minimum: -200,
+      maximum: 1000,
+      step: 1,
+      slider: true,
+    });
     expect(field("quality")).toMatchObject({ kind: "choice", choices: ["preview", "full"], initial: "full" });
     expect(field("fill")).toMatchObject({ kind: "flag", initial: true });
     expect(field("note")).toMatchObject({ kind: "text", initial: "" });
@@ -47,7 +72,14 @@ describe("values", () => {
   test("of the defaults are accepted and sent in the types of the schema", () => {
     const values = initialValues(fields);
     expect(problemsIn(fields, values)).toEqual({});
-    expect(parametersFrom(fields, values, SCHEMA)).toEqual({ low: 160, smoothing_mm: 0.5, quality: "full", levels: 2, fill: true, note: "" });
+    expect(parametersFrom(fields, values, SCHEMA)).toEqual({
+      low: 160,
+      smoothing_mm: 0.5,
+      quality: "full",
+      levels: 2,
+      fill: true,
+      note: "",
+    });
   });
 
   test.each([
@@ -61,6 +93,10 @@ describe("values", () => {
   });
 
   test("of an earlier run are taken over, and parameters that it did not have keep their default", () => {
-    expect(valuesFrom(fields, { low: 200, fill: false, dropped: 1 })).toMatchObject({ low: "200", fill: false, quality: "full" });
+    expect(valuesFrom(fields, { low: 200, fill: false, dropped: 1 })).toMatchObject({
+      low: "200",
+      fill: false,
+      quality: "full",
+    });
   });
 });

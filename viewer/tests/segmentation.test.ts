@@ -12,7 +12,13 @@ const dataset: Dataset = {
   "00620001": { vr: "CS", Value: ["BINARY"] },
   "00620002": {
     vr: "SQ",
-    Value: [{ "00620004": { vr: "US", Value: [1] }, "00620005": { vr: "LO", Value: ["Bone"] }, "0062000D": { vr: "US", Value: [65535, 32896, 32896] } }],
+    Value: [
+      {
+        "00620004": { vr: "US", Value: [1] },
+        "00620005": { vr: "LO", Value: ["Bone"] },
+        "0062000D": { vr: "US", Value: [65535, 32896, 32896] },
+      },
+    ],
   },
   "52009230": { vr: "SQ", Value: [{ "0062000A": { vr: "SQ", Value: [{ "0062000B": { vr: "US", Value: [1] } }] } }] },
 };
@@ -26,7 +32,11 @@ function painted(overlay: Overlay, hidden: number[] = []): number[] {
 }
 
 test("the metadata say which series, which segments and which frames", () => {
-  expect(segmentation).toMatchObject({ references: ["7"], segments: [{ number: 1, label: "Bone" }], frames: [{ number: 1, segment: 1 }] });
+  expect(segmentation).toMatchObject({
+    references: ["7"],
+    segments: [{ number: 1, label: "Bone" }],
+    frames: [{ number: 1, segment: 1 }],
+  });
 });
 
 describe("an overlay", () => {
@@ -48,7 +58,11 @@ describe("an overlay", () => {
 
   test("of a label map shows each value as its segment", () => {
     const map = new Overlay(segmentation);
-    map.add(0, { segment: null, pixels: Uint8Array.from({ length: 16 }, (_, at) => (at === 5 ? 1 : 0)), packed: false });
+    map.add(0, {
+      segment: null,
+      pixels: Uint8Array.from({ length: 16 }, (_, at) => (at === 5 ? 1 : 0)),
+      packed: false,
+    });
     expect(painted(map).flatMap((pixel, at) => (pixel ? [at] : []))).toEqual([5]);
   });
 });

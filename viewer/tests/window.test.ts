@@ -2,7 +2,14 @@ import { describe, expect, test } from "vitest";
 import type { PixelFormat } from "../src/imaging/frames";
 import { shades, storedValues, windowFor } from "../src/imaging/window";
 
-const CT: PixelFormat = { bitsAllocated: 16, bitsStored: 12, signed: true, samples: 1, photometric: "MONOCHROME2" };
+const CT: PixelFormat = {
+  bitsAllocated: 16,
+  bitsStored: 12,
+  signed: true,
+  samples: 1,
+  photometric: "MONOCHROME2",
+  lookedUp: false,
+};
 
 describe("stored values", () => {
   test("lose the bits above BitsStored and keep their sign", () => {

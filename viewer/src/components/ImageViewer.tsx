@@ -1,6 +1,6 @@
 import { useMemo } from "preact/hooks";
 import { seriesMetadata } from "../api";
-import { type Dataset, text } from "../dicom";
+import { type Dataset, number, seriesUid, text } from "../dicom";
 import { useResource } from "../hooks";
 import { framesOf } from "../imaging/frames";
 import type { Segmentation } from "../imaging/segmentation";
@@ -16,15 +16,26 @@ interface Props {
 
 /** Shows what a series holds: images, a structured report, or a word about why there is nothing to see. */
 export function ImageViewer({ study, series, segmentation }: Props) {
-  const uid = text(series, "SeriesInstanceUID");
-  const metadata = useResource((signal) => seriesMetadata(study, uid, signal), [study, uid]);
+  const uid = seriesUid(series);
+  const metadata = useResource(
+    (signal) => seriesMetadata(study, uid, signal),
+    [study, uid, number(series, "NumberOfSeriesRelatedInstances")],
+  );
   const frames = useMemo(() => framesOf(metadata.data ?? []), [metadata.data]);
   const reports = metadata.data?.filter((dataset) => text(dataset, "ValueType") === "CONTAINER") ?? [];
 
   if (metadata.error) return <Notice error={metadata.error} retry={metadata.reload} />;
   if (!metadata.data) return <div class="stage stage-waiting" aria-busy="true" />;
   if (frames.length > 0) {
-    return <FrameViewer study={study} series={uid} modality={text(series, "Modality")} frames={frames} segmentation={segmentation} />;
+    return (
+      <FrameViewer
+        study={study}
+        series={uid}
+        modality={text(series, "Modality")}
+        frames={frames}
+        segmentation={segmentation}
+      />
+    );
   }
   if (reports.length > 0) return <ReportView reports={reports} />;
   return (

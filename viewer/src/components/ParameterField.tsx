@@ -14,7 +14,13 @@ export function ParameterField({ id, field, value, problem, onChange }: Props) {
   if (field.kind === "flag") {
     return (
       <div class="field field-flag">
-        <input id={id} type="checkbox" checked={value === true} aria-describedby={about} onChange={(event) => onChange(event.currentTarget.checked)} />
+        <input
+          id={id}
+          type="checkbox"
+          checked={value === true}
+          aria-describedby={about}
+          onChange={(event) => onChange(event.currentTarget.checked)}
+        />
         <label for={id}>{field.label}</label>
         <p class="help" id={about}>
           {field.help}
@@ -27,15 +33,38 @@ export function ParameterField({ id, field, value, problem, onChange }: Props) {
       <label class="field-label" for={id}>
         {field.label}
       </label>
-      {field.kind === "number" && <NumberControl id={id} about={about} field={field} value={String(value)} problem={problem} onChange={onChange} />}
+      {field.kind === "number" && (
+        <NumberControl
+          id={id}
+          about={about}
+          field={field}
+          value={String(value)}
+          problem={problem}
+          onChange={onChange}
+        />
+      )}
       {field.kind === "choice" && (
-        <select id={id} value={String(value)} aria-describedby={about} aria-invalid={problem !== ""} onChange={(event) => onChange(event.currentTarget.value)}>
+        <select
+          id={id}
+          value={String(value)}
+          aria-describedby={about}
+          aria-invalid={problem !== ""}
+          onChange={(event) => onChange(event.currentTarget.value)}
+        >
           {field.choices.map((choice) => (
             <option key={choice}>{choice}</option>
           ))}
         </select>
       )}
-      {field.kind === "text" && <input id={id} type="text" value={String(value)} aria-describedby={about} onInput={(event) => onChange(event.currentTarget.value)} />}
+      {field.kind === "text" && (
+        <input
+          id={id}
+          type="text"
+          value={String(value)}
+          aria-describedby={about}
+          onInput={(event) => onChange(event.currentTarget.value)}
+        />
+      )}
       <p class={problem ? "problem" : "help"} id={about}>
         {problem || field.help}
       </p>
@@ -57,7 +86,14 @@ function NumberControl({ id, about, field, value, problem, onChange }: NumberPro
   return (
     <div class="number">
       {field.slider && (
-        <input type="range" {...limits} value={Number(value)} aria-label={field.label} tabIndex={-1} onInput={(event) => onChange(event.currentTarget.value)} />
+        <input
+          type="range"
+          {...limits}
+          value={Number(value)}
+          aria-label={field.label}
+          tabIndex={-1}
+          onInput={(event) => onChange(event.currentTarget.value)}
+        />
       )}
       <input
         id={id}

@@ -1,8 +1,16 @@
 import { useMemo, useState } from "preact/hooks";
 import { type OfferedPlugin, type Run, getPlugin, startRun } from "../api";
-import { type Dataset, count, number, text } from "../dicom";
+import { type Dataset, count, number, seriesUid, text } from "../dicom";
 import { asApiError, useResource } from "../hooks";
-import { type ParameterSchema, type Values, fieldsOf, initialValues, parametersFrom, problemsIn, valuesFrom } from "../schema";
+import {
+  type ParameterSchema,
+  type Values,
+  fieldsOf,
+  initialValues,
+  parametersFrom,
+  problemsIn,
+  valuesFrom,
+} from "../schema";
 import { Icon } from "./Icon";
 import { Notice } from "./Notice";
 import { ParameterField } from "./ParameterField";
@@ -26,13 +34,21 @@ export function PluginForm(props: Props) {
   return <LoadedForm {...props} schema={plugin.data.parameters} />;
 }
 
-function LoadedForm({ study, plugin, series, current, earlier, schema, onStarted }: Props & { schema: ParameterSchema }) {
+function LoadedForm({
+  study,
+  plugin,
+  series,
+  current,
+  earlier,
+  schema,
+  onStarted,
+}: Props & { schema: ParameterSchema }) {
   const fields = useMemo(() => fieldsOf(schema), [schema]);
   const [values, setValues] = useState<Values>(() => (earlier ? valuesFrom(fields, earlier) : initialValues(fields)));
   const [chosen, setChosen] = useState("");
   const [failure, setFailure] = useState("");
   const [busy, setBusy] = useState(false);
-  const inputs = series.filter((entry) => plugin.series.includes(text(entry, "SeriesInstanceUID")));
+  const inputs = series.filter((entry) => plugin.series.includes(seriesUid(entry)));
   const input = chosen || (plugin.series.includes(current) ? current : (plugin.series[0] ?? ""));
   const problems = problemsIn(fields, values);
 
@@ -60,8 +76,9 @@ function LoadedForm({ study, plugin, series, current, earlier, schema, onStarted
           <span class="field-label">Series</span>
           <select value={input} onChange={(event) => setChosen(event.currentTarget.value)}>
             {inputs.map((entry) => (
-              <option key={text(entry, "SeriesInstanceUID")} value={text(entry, "SeriesInstanceUID")}>
-                {text(entry, "SeriesDescription") || text(entry, "Modality")}, {count(number(entry, "NumberOfSeriesRelatedInstances") ?? 0, "object")}
+              <option key={seriesUid(entry)} value={seriesUid(entry)}>
+                {text(entry, "SeriesDescription") || text(entry, "Modality")},{" "}
+                {count(number(entry, "NumberOfSeriesRelatedInstances") ?? 0, "object")}
               </option>
             ))}
           </select>

@@ -141,7 +141,12 @@ function OutputRow({ output, onShow }: { output: Output; onShow: (output: Output
       {mesh && (
         <span class="downloads">
           {MESH_FILES.map(({ name, type }) => (
-            <a key={name} href={meshAs(mesh, type)} download={`${output.title || "mesh"}.${name.toLowerCase()}`} aria-label={`Download ${name}`}>
+            <a
+              key={name}
+              href={meshAs(mesh, type)}
+              download={`${output.title || "mesh"}.${name.toLowerCase()}`}
+              aria-label={`Download ${name}`}
+            >
               {name}
             </a>
           ))}
@@ -158,10 +163,17 @@ function rounded(value: number): string {
 }
 
 function timeOf(instant: string): string {
-  return new Date(instant).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  return new Date(instant).toLocaleString("en-GB", {
+    day: "numeric",
+    month: "short",
+    hour: "2-digit",
+    minute: "2-digit",
+  });
 }
 
 function durationOf(from: string, to: string): string {
   const seconds = Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000);
-  return seconds < 60 ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return seconds < 60
+    ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`
+    : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
 }

@@ -19,7 +19,12 @@ export function SegmentList({ overlay, hidden, onChange }: Props) {
       <legend class="hidden">Segments shown</legend>
       {overlay.segmentation.segments.map(({ number, label, color }) => (
         <label key={number}>
-          <input type="checkbox" checked={!hidden.has(number)} style={`--segment:rgb(${color.join(" ")})`} onChange={() => toggle(number)} />
+          <input
+            type="checkbox"
+            checked={!hidden.has(number)}
+            style={`--segment:rgb(${color.join(" ")})`}
+            onChange={() => toggle(number)}
+          />
           {label}
         </label>
       ))}

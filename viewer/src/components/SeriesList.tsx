@@ -1,5 +1,5 @@
 import { paths } from "../api";
-import { type Dataset, count, number, text } from "../dicom";
+import { type Dataset, count, number, seriesUid, text } from "../dicom";
 import { Thumbnail } from "./Thumbnail";
 
 interface Props {
@@ -16,11 +16,16 @@ export function SeriesList({ study, series, current, overlay, onSelect }: Props)
     <nav class="series" aria-label="Series">
       <ul>
         {series.map((entry) => {
-          const uid = text(entry, "SeriesInstanceUID");
+          const uid = seriesUid(entry);
           const modality = text(entry, "Modality");
           return (
             <li key={uid}>
-              <button type="button" aria-current={uid === current} aria-pressed={modality === "SEG" ? uid === overlay : undefined} onClick={() => onSelect(entry)}>
+              <button
+                type="button"
+                aria-current={uid === current}
+                aria-pressed={modality === "SEG" ? uid === overlay : undefined}
+                onClick={() => onSelect(entry)}
+              >
                 <Thumbnail resource={paths.series(study, uid)} modality={modality} />
                 <span class="series-title">{text(entry, "SeriesDescription") || "No description"}</span>
                 <span class="series-facts">

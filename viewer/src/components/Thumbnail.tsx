@@ -17,5 +17,14 @@ export function Thumbnail({ resource, modality }: { resource: string; modality: 
       </span>
     );
   }
-  return <img class="thumbnail" src={paths.thumbnail(resource)} alt="" loading="lazy" decoding="async" onError={() => setMissing(true)} />;
+  return (
+    <img
+      class="thumbnail"
+      src={paths.thumbnail(resource)}
+      alt=""
+      loading="lazy"
+      decoding="async"
+      onError={() => setMissing(true)}
+    />
+  );
 }

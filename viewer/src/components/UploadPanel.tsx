@@ -8,8 +8,17 @@ export function UploadPanel({ progress, onClose }: { progress: UploadProgress; o
   return (
     <section class="upload" aria-live="polite" aria-label="Upload">
       <header>
-        <h2>{done ? `${count(stored, "object")} stored` : `Storing ${sent.toLocaleString("en-GB")} of ${count(total, "file")}`}</h2>
-        <button type="button" class="button button-quiet" onClick={onClose} aria-label={done ? "Close" : "Stop the upload"}>
+        <h2>
+          {done
+            ? `${count(stored, "object")} stored`
+            : `Storing ${sent.toLocaleString("en-GB")} of ${count(total, "file")}`}
+        </h2>
+        <button
+          type="button"
+          class="button button-quiet"
+          onClick={onClose}
+          aria-label={done ? "Close" : "Stop the upload"}
+        >
           <Icon name="cancel" />
         </button>
       </header>

@@ -4,7 +4,6 @@ import { Icon } from "./Icon";
 interface Props {
   modality: string;
   greyscale: boolean;
-  window: Window;
   /** The window that the reader chose; null while the file's own is used. */
   chosen: Window | null;
   inverted: boolean;
@@ -16,18 +15,34 @@ interface Props {
   onReset: () => void;
 }
 
-export function ViewerTools({ modality, greyscale, chosen, inverted, playing, cine, onWindow, onInvert, onPlay, onReset }: Props) {
+export function ViewerTools({
+  modality,
+  greyscale,
+  chosen,
+  inverted,
+  playing,
+  cine,
+  onWindow,
+  onInvert,
+  onPlay,
+  onReset,
+}: Props) {
   const presets = modality === "CT" ? CT_PRESETS : [];
   const isChosen = (window: Window) => chosen?.center === window.center && chosen.width === window.width;
   return (
     <div class="tools" role="toolbar" aria-label="Image">
-      {greyscale && (
+      {greyscale && presets.length > 0 && (
         <div class="segmented" role="group" aria-label="Window">
           <button type="button" aria-pressed={chosen === null} onClick={() => onWindow(null)}>
             Default
           </button>
           {presets.map(({ name, center, width }) => (
-            <button key={name} type="button" aria-pressed={isChosen({ center, width })} onClick={() => onWindow({ center, width })}>
+            <button
+              key={name}
+              type="button"
+              aria-pressed={isChosen({ center, width })}
+              onClick={() => onWindow({ center, width })}
+            >
               {name}
             </button>
           ))}

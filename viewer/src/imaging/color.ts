@@ -29,8 +29,12 @@ export function segmentColor(cielab: readonly number[], segment: number): Rgb {
 
 function labToRgb(l: number, a: number, b: number): Rgb {
   const y = (l + 16) / 116;
-  const xyz = [y + a / 500, y, y - b / 200].map((t, axis) => (t > 6 / 29 ? t ** 3 : (t - 4 / 29) * 3 * (6 / 29) ** 2) * (WHITE[axis] as number));
-  const [red, green, blue] = XYZ_TO_LINEAR_SRGB.map((row) => gamma(row.reduce((sum, factor, axis) => sum + factor * (xyz[axis] as number), 0)));
+  const xyz = [y + a / 500, y, y - b / 200].map(
+    (t, axis) => (t > 6 / 29 ? t ** 3 : (t - 4 / 29) * 3 * (6 / 29) ** 2) * (WHITE[axis] as number),
+  );
+  const [red, green, blue] = XYZ_TO_LINEAR_SRGB.map((row) =>
+    gamma(row.reduce((sum, factor, axis) => sum + factor * (xyz[axis] as number), 0)),
+  );
   return [red as number, green as number, blue as number];
 }
 

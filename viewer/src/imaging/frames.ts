@@ -10,6 +10,8 @@ export interface PixelFormat {
   signed: boolean;
   samples: number;
   photometric: string;
+  /** Shades are looked up in a table of the image (PS3.3 C.11.1, C.11.2): left to the server. */
+  lookedUp: boolean;
 }
 
 export interface Frame {
@@ -33,7 +35,9 @@ export interface Frame {
 const PARALLEL = 0.99;
 
 export function framesOf(metadata: readonly Dataset[]): Frame[] {
-  const frames = metadata.flatMap((dataset, index) => (number(dataset, "Rows") ? framesOfInstance(dataset, index) : []));
+  const frames = metadata.flatMap((dataset, index) =>
+    number(dataset, "Rows") ? framesOfInstance(dataset, index) : [],
+  );
   return sorted(frames);
 }
 
@@ -72,6 +76,9 @@ function formatOf(dataset: Dataset): PixelFormat {
     signed: number(dataset, "PixelRepresentation") === 1,
     samples: number(dataset, "SamplesPerPixel") ?? 1,
     photometric: text(dataset, "PhotometricInterpretation"),
+    lookedUp:
+      items(dataset, "ModalityLUTSequence").length > 0 ||
+      (!windowOf(dataset) && items(dataset, "VOILUTSequence").length > 0),
   };
 }
 

@@ -49,5 +49,10 @@ export function edgesOf(orientation: readonly number[]): Edges | null {
   const row = vector(orientation);
   const column = vector(orientation, 3);
   if (!row || !column) return null;
-  return { left: lettersOf(opposite(row)), right: lettersOf(row), top: lettersOf(opposite(column)), bottom: lettersOf(column) };
+  return {
+    left: lettersOf(opposite(row)),
+    right: lettersOf(row),
+    top: lettersOf(opposite(column)),
+    bottom: lettersOf(column),
+  };
 }

@@ -19,7 +19,12 @@ const TOUCH_STEP = 10;
 const LINE_HEIGHT = 40;
 
 /** Listens on the canvas until `signal` aborts. */
-export function listen(canvas: HTMLCanvasElement, viewport: Viewport, target: GestureTarget, signal: AbortSignal): void {
+export function listen(
+  canvas: HTMLCanvasElement,
+  viewport: Viewport,
+  target: GestureTarget,
+  signal: AbortSignal,
+): void {
   const pointers = new Map<number, Point>();
   let wheel = 0;
   let travelled = 0;

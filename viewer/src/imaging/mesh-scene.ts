@@ -18,7 +18,8 @@ export class MeshScene {
 
   /** @param onTurn called with the camera's orientation whenever it changes */
   constructor(private readonly onTurn: (camera: Rotation) => void) {
-    for (const [name, value] of Object.entries(OPTIONS)) this.#browser.setBrowserOption(name as keyof typeof OPTIONS, value);
+    for (const [name, value] of Object.entries(OPTIONS))
+      this.#browser.setBrowserOption(name as keyof typeof OPTIONS, value);
   }
 
   async show(x3d: string): Promise<void> {

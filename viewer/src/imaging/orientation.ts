@@ -54,7 +54,12 @@ export function faceTransform({ normal, up }: Direction, half_px: number): strin
   const right = flip(cross(up, normal));
   const outwards = flip(normal);
   const [ux, uy, uz] = flip(up);
-  const columns = [[...right, 0], [-ux, -uy, -uz, 0], [...outwards, 0], [...outwards.map((component) => component * half_px), 1]];
+  const columns = [
+    [...right, 0],
+    [-ux, -uy, -uz, 0],
+    [...outwards, 0],
+    [...outwards.map((component) => component * half_px), 1],
+  ];
   return `matrix3d(${columns.flat().join(",")})`;
 }
 

@@ -49,14 +49,19 @@ const SAME_PLANE_MM = 0.5;
 /** Reads what the segmentations of a series cover; pixels are fetched by `loadOverlay` when they are shown. */
 export async function readSegmentations(study: string, series: string, signal: AbortSignal): Promise<Segmentation[]> {
   const metadata = await seriesMetadata(study, series, signal);
-  return metadata.filter((dataset) => items(dataset, "SegmentSequence").length > 0).map((dataset) => segmentationOf(study, series, dataset));
+  return metadata
+    .filter((dataset) => items(dataset, "SegmentSequence").length > 0)
+    .map((dataset) => segmentationOf(study, series, dataset));
 }
 
 export function segmentationOf(study: string, series: string, dataset: Dataset): Segmentation {
   const labelmap = text(dataset, "SegmentationType") === "LABELMAP";
   const shared = item(dataset, "SharedFunctionalGroupsSequence");
   const frames = items(dataset, "PerFrameFunctionalGroupsSequence").map((group, at): SegmentationFrame => {
-    const source = item(item(group, "DerivationImageSequence") ?? item(shared, "DerivationImageSequence"), "SourceImageSequence");
+    const source = item(
+      item(group, "DerivationImageSequence") ?? item(shared, "DerivationImageSequence"),
+      "SourceImageSequence",
+    );
     const segment = item(group, "SegmentIdentificationSequence") ?? item(shared, "SegmentIdentificationSequence");
     return {
       number: at + 1,
@@ -72,7 +77,9 @@ export function segmentationOf(study: string, series: string, dataset: Dataset):
     instance: text(dataset, "SOPInstanceUID"),
     title: text(dataset, "SeriesDescription") || "Segmentation",
     references: items(dataset, "ReferencedSeriesSequence").map((reference) => text(reference, "SeriesInstanceUID")),
-    segments: items(dataset, "SegmentSequence").map(segmentOf).filter((segment) => segment.number > 0),
+    segments: items(dataset, "SegmentSequence")
+      .map(segmentOf)
+      .filter((segment) => segment.number > 0),
     rows: number(dataset, "Rows") ?? 0,
     columns: number(dataset, "Columns") ?? 0,
     bitsAllocated: number(dataset, "BitsAllocated") ?? 1,
@@ -108,15 +115,23 @@ export class Overlay {
    */
   paint(index: number, picture: ImageData, hidden: ReadonlySet<number>): void {
     const { segments, columns } = this.segmentation;
-    const colors = new Map(segments.filter(({ number }) => !hidden.has(number)).map(({ number, color }) => [number, pixelOf(color)]));
+    const colors = new Map(
+      segments.filter(({ number }) => !hidden.has(number)).map(({ number, color }) => [number, pixelOf(color)]),
+    );
     const target = new Uint32Array(picture.data.buffer);
     for (const layer of this.#layers.get(index) ?? []) this.#paintLayer(layer, target, columns, colors);
   }
 
-  #paintLayer({ segment, pixels, packed }: Layer, target: Uint32Array, columns: number, colors: ReadonlyMap<number, number>): void {
+  #paintLayer(
+    { segment, pixels, packed }: Layer,
+    target: Uint32Array,
+    columns: number,
+    colors: ReadonlyMap<number, number>,
+  ): void {
     if (segment !== null && !colors.has(segment)) return;
     const { threshold } = this.segmentation;
-    const valueAt = (at: number): number => (packed ? ((pixels[at >> 3] as number) >> (at & 7)) & 1 : (pixels[at] as number));
+    const valueAt = (at: number): number =>
+      packed ? ((pixels[at >> 3] as number) >> (at & 7)) & 1 : (pixels[at] as number);
     const segmentAt = (at: number): number => (segment === null ? valueAt(at) : valueAt(at) >= threshold ? segment : 0);
     for (let at = 0; at < target.length; at += 1) {
       const covered = segmentAt(at);
@@ -135,15 +150,26 @@ const INSIDE = 0x60000000;
 const pixelOf = ([red, green, blue]: Rgb): number => (blue << 16) | (green << 8) | red;
 
 /** Fetches the pixels of a segmentation and finds the frame of the series for each. */
-export async function loadOverlay(segmentation: Segmentation, frames: readonly Frame[], signal: AbortSignal): Promise<Overlay> {
+export async function loadOverlay(
+  segmentation: Segmentation,
+  frames: readonly Frame[],
+  signal: AbortSignal,
+): Promise<Overlay> {
   const overlay = new Overlay(segmentation);
   const placed = segmentation.frames
     .map((frame) => ({ frame, index: indexOf(frame, frames) }))
-    .filter(({ index }) => index >= 0 && frames[index]?.rows === segmentation.rows && frames[index]?.columns === segmentation.columns);
+    .filter(
+      ({ index }) =>
+        index >= 0 && frames[index]?.rows === segmentation.rows && frames[index]?.columns === segmentation.columns,
+    );
   const instance = paths.instance(segmentation.study, segmentation.series, segmentation.instance);
   for (let from = 0; from < placed.length; from += FRAMES_PER_REQUEST) {
     const batch = placed.slice(from, from + FRAMES_PER_REQUEST);
-    const parts = await framePixels(instance, batch.map(({ frame }) => frame.number), signal);
+    const parts = await framePixels(
+      instance,
+      batch.map(({ frame }) => frame.number),
+      signal,
+    );
     batch.forEach(({ frame, index }, at) => {
       const bytes = parts[at];
       if (bytes) overlay.add(index, layerOf(frame, bytes, segmentation));
@@ -160,12 +186,16 @@ function layerOf(frame: SegmentationFrame, bytes: Uint8Array, { rows, columns, b
 }
 
 function indexOf(frame: SegmentationFrame, frames: readonly Frame[]): number {
-  const named = frames.findIndex(({ instance, number }) => instance === frame.sourceInstance && number === frame.sourceFrame);
+  const named = frames.findIndex(
+    ({ instance, number }) => instance === frame.sourceInstance && number === frame.sourceFrame,
+  );
   if (named >= 0) return named;
   const { position } = frame;
   if (!position) return -1;
   return frames.findIndex((candidate) => {
     const normal = normalOf(candidate);
-    return candidate.position && normal && Math.abs(dot(candidate.position, normal) - dot(position, normal)) < SAME_PLANE_MM;
+    return (
+      candidate.position && normal && Math.abs(dot(candidate.position, normal) - dot(position, normal)) < SAME_PLANE_MM
+    );
   });
 }

@@ -18,18 +18,16 @@ export class FrameSource {
   readonly #capacity: number;
   #center = 0;
 
-  /**
-   * @param onChange called when a picture has come: `index` says which
-   * @param onError called when one could not be loaded
-   */
   constructor(
     private readonly study: string,
     private readonly series: string,
     readonly frames: readonly Frame[],
-    private readonly onChange: (index: number) => void,
-    private readonly onError: (error: unknown) => void,
+    private readonly report: { onChange: () => void; onError: (error: unknown) => void },
   ) {
-    const largest = Math.max(...frames.map((frame) => frame.rows * frame.columns * (isGreyscale(frame.format) ? 2 : 4)), 1);
+    const largest = Math.max(
+      ...frames.map((frame) => frame.rows * frame.columns * (isGreyscale(frame.format) ? 2 : 4)),
+      1,
+    );
     this.#capacity = Math.max(8, Math.min(frames.length, Math.floor(MAX_CACHED_BYTES / largest)));
   }
 
@@ -65,7 +63,11 @@ export class FrameSource {
 
   #nearestMissing(): number | null {
     const wanted = (index: number) =>
-      index >= 0 && index < this.frames.length && !this.#pictures.has(index) && !this.#loading.has(index) && !this.#failed.has(index);
+      index >= 0 &&
+      index < this.frames.length &&
+      !this.#pictures.has(index) &&
+      !this.#loading.has(index) &&
+      !this.#failed.has(index);
     for (let distance = 0; distance <= this.#capacity / 2; distance += 1) {
       if (wanted(this.#center + distance)) return this.#center + distance;
       if (wanted(this.#center - distance)) return this.#center - distance;
@@ -80,10 +82,10 @@ export class FrameSource {
       if (this.#stop.signal.aborted) return release(picture);
       this.#pictures.set(index, picture);
       this.#evict();
-      this.onChange(index);
+      this.report.onChange();
     } catch (error) {
       this.#failed.add(index);
-      if (!this.#stop.signal.aborted) this.onError(error);
+      if (!this.#stop.signal.aborted) this.report.onError(error);
     } finally {
       this.#loading.delete(index);
       this.#fill();

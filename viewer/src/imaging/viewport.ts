@@ -22,6 +22,7 @@ export interface Point {
 
 const MAX_ZOOM = 16;
 const MIN_ZOOM = 0.5;
+const SCALE_MM = [1, 2, 5, 10, 20, 50, 100, 200];
 
 export class Viewport {
   #view: View | null = null;
@@ -82,12 +83,6 @@ export class Viewport {
     return x >= 0 && y >= 0 && x < frame.columns && y < frame.rows ? { x, y } : null;
   }
 
-  /** Screen pixels that a millimetre in the patient takes, or null where that is not known. */
-  get pixelsPerMm(): number | null {
-    const frame = this.#view?.frame;
-    return frame?.spacing ? this.#placement(frame).scaleX / frame.spacing[1] : null;
-  }
-
   #schedule(): void {
     cancelAnimationFrame(this.#scheduled);
     this.#scheduled = requestAnimationFrame(() => this.#draw());
@@ -120,12 +115,37 @@ export class Viewport {
     this.canvas.height = Math.round(this.canvas.clientHeight * density);
     const { frame, overlay } = this.#view;
     const { scaleX, scaleY, left, top } = this.#placement(frame);
-    const place = [left * density, top * density, frame.columns * scaleX * density, frame.rows * scaleY * density] as const;
+    const place = [
+      left * density,
+      top * density,
+      frame.columns * scaleX * density,
+      frame.rows * scaleY * density,
+    ] as const;
     context.imageSmoothingQuality = "high";
     // From four screen pixels a pixel on, the pixels themselves are what one zoomed in for.
     context.imageSmoothingEnabled = scaleX * density < 4;
     context.drawImage(this.#imageOf(this.#view), ...place);
     if (overlay) context.drawImage(this.#maskOf(this.#view, overlay), ...place);
+    context.scale(density, density);
+    if (frame.spacing && frame.position) this.#drawScale(context, scaleX / frame.spacing[1]);
+  }
+
+  /** A bar of a round length. Projections get none: how large things were depends on how far they were from the detector. */
+  #drawScale(context: CanvasRenderingContext2D, pixelsPerMm: number): void {
+    const length = SCALE_MM.findLast((candidate) => candidate * pixelsPerMm <= this.canvas.clientWidth / 4);
+    if (!length) return;
+    const right = this.canvas.clientWidth - 14;
+    const left = right - length * pixelsPerMm;
+    const bottom = this.canvas.clientHeight - 38;
+    context.strokeStyle = context.fillStyle = "#dbe5eb";
+    context.shadowColor = "#000";
+    context.shadowBlur = 3;
+    context.lineWidth = 1.5;
+    context.stroke(new Path2D(`M${left} ${bottom - 5}V${bottom}H${right}V${bottom - 5}`));
+    context.font = getComputedStyle(this.canvas).font;
+    context.textAlign = "right";
+    context.fillText(length < 10 ? `${length} mm` : `${length / 10} cm`, right, bottom - 10);
+    context.shadowBlur = 0;
   }
 
   #imageOf(view: View): CanvasImageSource {

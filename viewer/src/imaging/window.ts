@@ -24,7 +24,12 @@ export type Stored = Int8Array | Uint8Array | Int16Array | Uint16Array;
 
 /** Whether this module can show the pixels; the server renders all others. */
 export function isGreyscale(format: PixelFormat): boolean {
-  return format.samples === 1 && /^MONOCHROME[12]$/.test(format.photometric) && [8, 16].includes(format.bitsAllocated);
+  return (
+    !format.lookedUp &&
+    format.samples === 1 &&
+    /^MONOCHROME[12]$/.test(format.photometric) &&
+    [8, 16].includes(format.bitsAllocated)
+  );
 }
 
 /** Little-endian bytes as numbers. Bits above BitsStored may hold anything and are replaced by the sign or zero. */
@@ -45,7 +50,13 @@ export function storedValues(bytes: Uint8Array<ArrayBuffer>, format: PixelFormat
  *
  * @param inverted shows low values bright; MONOCHROME1 images are inverted once more
  */
-export function shades(window: Window, format: PixelFormat, slope: number, intercept: number, inverted: boolean): Uint8ClampedArray {
+export function shades(
+  window: Window,
+  format: PixelFormat,
+  slope: number,
+  intercept: number,
+  inverted: boolean,
+): Uint8ClampedArray {
   const length = 2 ** format.bitsAllocated;
   const table = new Uint8ClampedArray(length);
   const width = Math.max(window.width, 1);

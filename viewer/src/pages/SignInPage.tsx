@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { ApiError, signIn } from "../api";
+import { Mark } from "../components/Mark";
 import { useTitle } from "../hooks";
 
 export function SignInPage() {
@@ -17,16 +18,16 @@ export function SignInPage() {
       location.assign(location.pathname);
     } catch (error) {
       const refused = error instanceof ApiError && error.status < 500;
-      setProblem(refused ? "This token is not valid, or it has expired." : "The gateway cannot be reached. Try again shortly.");
+      setProblem(
+        refused ? "This token is not valid, or it has expired." : "The gateway cannot be reached. Try again shortly.",
+      );
       setBusy(false);
     }
   };
 
   return (
     <main class="sign-in" id="main">
-      <svg class="sign-in-mark" viewBox="2 9 28 14" aria-hidden="true">
-        <path d="M9 9.500a6.500 6.500 0 1 0 4.600 11.100c1.500-1.300 3.300-1.300 4.800 0a6.500 6.500 0 1 0 0-9.200c-1.500 1.300-3.300 1.300-4.800 0A6.500 6.500 0 0 0 9 9.500z" />
-      </svg>
+      <Mark />
       <h1>Sign in to Isthmus</h1>
       {expired && (
         <p class="problem" role="alert">
@@ -38,7 +39,15 @@ export function SignInPage() {
       </p>
       <form onSubmit={submit}>
         <label for="token">Or enter an access token</label>
-        <input id="token" name="token" type="password" autocomplete="current-password" required aria-invalid={problem !== ""} aria-describedby="token-help" />
+        <input
+          id="token"
+          name="token"
+          type="password"
+          autocomplete="current-password"
+          required
+          aria-invalid={problem !== ""}
+          aria-describedby="token-help"
+        />
         <p id="token-help" class={problem ? "problem" : "help"} role={problem ? "alert" : undefined}>
           {problem || (
             <>

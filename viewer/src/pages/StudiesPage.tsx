@@ -21,7 +21,7 @@ export function StudiesPage({ info, query }: { info: Info | null; query: URLSear
   const page = Math.max(Number(query.get("page")) || 1, 1);
   const studies = useResource((signal) => find(search, modality, page, signal), [search, modality, page]);
   const refresh = useDebounced(studies.reload, 800);
-  useServerEvents((name) => name !== "run" && refresh());
+  useServerEvents(({ name }) => name !== "run" && refresh());
   const { progress, send, close } = useUpload();
   const dragging = useDrop(send);
 
@@ -37,7 +37,12 @@ export function StudiesPage({ info, query }: { info: Info | null; query: URLSear
         <label class="button button-main">
           <Icon name="upload" />
           Add studies
-          <input type="file" multiple class="hidden" onChange={(event) => send([...(event.currentTarget.files ?? [])])} />
+          <input
+            type="file"
+            multiple
+            class="hidden"
+            onChange={(event) => send([...(event.currentTarget.files ?? [])])}
+          />
         </label>
       </div>
       <h1 class="hidden">Studies</h1>
@@ -45,14 +50,18 @@ export function StudiesPage({ info, query }: { info: Info | null; query: URLSear
       {studies.data && found.length === 0 && !filtered && page === 1 && <EmptyArchive info={info} />}
       {studies.data && found.length === 0 && (filtered || page > 1) && <NoMatch />}
       <ul class="cards" aria-busy={studies.loading} aria-label="Studies">
-        {!studies.data && !studies.error && Array.from({ length: 8 }, (_, at) => <li class="card card-waiting" key={at} />)}
+        {!studies.data &&
+          !studies.error &&
+          Array.from({ length: 8 }, (_, at) => <li class="card card-waiting" key={at} />)}
         {found.map((study) => (
           <StudyCard key={text(study, "StudyInstanceUID")} study={study} />
         ))}
       </ul>
       {search && found.length > 0 && (
         <p class="studies-count" role="status">
-          {more ? `The first ${MAX_MATCHES} matches are shown: say more to narrow them down.` : `${count(found.length, "match", "matches")}.`}
+          {more
+            ? `The first ${MAX_MATCHES} matches are shown: say more to narrow them down.`
+            : `${count(found.length, "match", "matches")}.`}
         </p>
       )}
       {!search && (page > 1 || more) && <Pager page={page} more={more} />}
@@ -75,7 +84,9 @@ async function find(search: string, modality: string, page: number, signal: Abor
   const filter: StudyFilter = modality ? { ModalitiesInStudy: modality } : {};
   if (!search) return searchStudies(filter, PAGE_SIZE + 1, (page - 1) * PAGE_SIZE, signal);
   const keys = ["PatientName", "PatientID", "StudyDescription"] as const;
-  const answers = await Promise.all(keys.map((key) => searchStudies({ ...filter, [key]: `*${search}*` }, MAX_MATCHES + 1, 0, signal)));
+  const answers = await Promise.all(
+    keys.map((key) => searchStudies({ ...filter, [key]: `*${search}*` }, MAX_MATCHES + 1, 0, signal)),
+  );
   return [...new Map(answers.flat().map((study) => [text(study, "StudyInstanceUID"), study])).values()];
 }
 
@@ -106,7 +117,12 @@ function ModalityFilter({ value }: { value: string }) {
       <legend class="hidden">Modality</legend>
       {["", ...MODALITIES].map((modality) => (
         <label key={modality}>
-          <input type="radio" name="modality" checked={modality === value} onChange={() => setQuery({ modality, page: "" })} />
+          <input
+            type="radio"
+            name="modality"
+            checked={modality === value}
+            onChange={() => setQuery({ modality, page: "" })}
+          />
           <span>{modality || "All"}</span>
         </label>
       ))}
