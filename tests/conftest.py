@@ -8,7 +8,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,10 +28,6 @@ SLOW_CALLBACK_S = 1.0
 KEY = bytes(range(32))
 
 quiet_pydicom()
-
-
-def pytest_configure() -> None:
-    warnings.simplefilter("error", ResourceWarning)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +77,12 @@ def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
         process.stdin.close()
         process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def ray_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where every local Ray of the test run lives: a process keeps the access token that it first read there."""
+    return tmp_path_factory.mktemp("ray")
 
 
 def settings_for(folder: Path, **environment: str) -> Settings:

@@ -26,12 +26,12 @@ def installed(tmp_path, monkeypatch):
     return {"PYTHONPATH": f"{info.parent}:{ROOT}"}
 
 
-async def test_runs_on_ray(core, data_folder, installed, tmp_path, monkeypatch):
+async def test_runs_on_ray(core, data_folder, installed, ray_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(executor, "FIRST_DELAY", timedelta(milliseconds=50))
     study_uid, series_uid = await store_series(core, data_folder / "ct-abdomen-labelled")
     queue = RunQueue(core.catalogue.db)
     await queue.create_indexes()
-    runner = RayRunner(tmp_path / "ray", cpus=2, object_store_bytes=96 << 20, environment=installed)
+    runner = RayRunner(ray_folder, cpus=2, object_store_bytes=96 << 20, environment=installed)
 
     async def ask(**parameters):
         return await queue.enqueue(order(study_uid=study_uid, series_uids=(series_uid,), parameters=parameters))

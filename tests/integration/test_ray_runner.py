@@ -67,11 +67,11 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def runner(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayRunner]:
+def runner(installed: Path, ray_folder: Path) -> Iterator[RayRunner]:
     sys.path.insert(0, str(installed))
     importlib.invalidate_caches()
     made = RayRunner(
-        tmp_path_factory.mktemp("ray"),
+        ray_folder,
         cpus=2,
         object_store_bytes=96 << 20,
         environment={"PYTHONPATH": str(installed)},
