@@ -142,7 +142,7 @@ export class Viewport {
     context.shadowBlur = 3;
     context.lineWidth = 1.5;
     context.stroke(new Path2D(`M${left} ${bottom - 5}V${bottom}H${right}V${bottom - 5}`));
-    context.font = getComputedStyle(this.canvas).font;
+    context.font = `12px ${getComputedStyle(this.canvas).fontFamily}`;
     context.textAlign = "right";
     context.fillText(length < 10 ? `${length} mm` : `${length / 10} cm`, right, bottom - 10);
     context.shadowBlur = 0;
