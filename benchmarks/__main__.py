@@ -14,16 +14,22 @@ from benchmarks.plan import FULL, QUICK
 from benchmarks.servers import ROOT
 
 _OUT = Path(__file__).parent / "out"
+#: Without these nothing can be measured; without Orthanc or nginx a column is left out, and the page says so.
+_PROGRAMS = ("wrk", "curl", "storescu")
+_PACKAGES = "wrk curl dcmtk"
 
 
 def main() -> int:
-    """Run the benchmarks; 0 when the page is written."""
+    """Run the benchmarks; 0 when the page is written, 1 when a program is missing."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller and shorter: some 5 minutes instead of 30")
     parser.add_argument("--scratch", type=Path, default=_OUT / "scratch", help="for the servers' data; is emptied")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="where the page goes")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
+    if missing := [program for program in _PROGRAMS if shutil.which(program) is None]:
+        print(f"benchmarks: {' and '.join(missing)} not found; install Debian's {_PACKAGES}", file=sys.stderr)
+        return 1
     _empty(options.scratch)
     begin = time.monotonic()
     facts = machine.describe(options.scratch)

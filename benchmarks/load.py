@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.processes import ProcessTree
-from benchmarks.servers import Unavailable
 
 T = TypeVar("T")
 _ANSWERS = 3
@@ -38,12 +36,11 @@ class Measurement:
 
 def wrk(tree: ProcessTree, url: str, headers: Mapping[str, str], *, connections: int, seconds: float) -> Measurement:
     """Ask for one URL again and again over `connections` connections, after two requests that warm it up."""
-    program = _program("wrk", "wrk")
     fetch([url], headers)
     ((_, once_s),) = fetch([url], headers)
     # wrk counts answers that are complete: let a slow server complete a few on each connection.
     seconds = max(seconds, min(_MAX_SECONDS, _ANSWERS * connections * once_s))
-    command = [program, "-t", "1", "-c", str(connections), "-d", f"{seconds:.0f}s", "--timeout", "60s"]
+    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds:.0f}s", "--timeout", "60s"]
     command += ["-s", str(_SCRIPT), *(f"-H{name}: {value}" for name, value in headers.items()), url]
     output, cpu_s = costed(tree, lambda: subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     found = json.loads(output.strip().splitlines()[-1])
@@ -80,7 +77,7 @@ def fetch(urls: Sequence[str], headers: Mapping[str, str]) -> list[tuple[int, fl
     with tempfile.NamedTemporaryFile("w", suffix=".curl") as file:
         file.writelines(lines)
         file.flush()
-        command = [_program("curl", "curl"), "--config", file.name]
+        command = ["curl", "--config", file.name]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     answers = [line.split() for line in output.splitlines()]
     refused = [status for status, _, _ in answers if not status.startswith("2")]
@@ -92,7 +89,7 @@ def fetch(urls: Sequence[str], headers: Mapping[str, str]) -> list[tuple[int, fl
 def save(url: str, headers: Mapping[str, str], path: Path) -> None:
     """Keep the body of an answer as it is sent, compressed if so."""
     lines = [argument for name, value in headers.items() for argument in ("--header", f"{name}: {value}")]
-    subprocess.run([_program("curl", "curl"), "--silent", "--fail", *lines, "--output", path, url], check=True)
+    subprocess.run(["curl", "--silent", "--fail", *lines, "--output", path, url], check=True)
 
 
 def costed(tree: ProcessTree, work: Callable[[], T]) -> tuple[T, float]:
@@ -110,10 +107,3 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 
 def _quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _program(name: str, package: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        raise Unavailable(f"{name} is not there: install {package}")
-    return path

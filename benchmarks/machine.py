@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.servers import ROOT, Orthanc, Unavailable
 from gateway.config import MongoSettings
-from gateway.store.embedded import find_binary
+from gateway.store.mongod import find_binary
 
 
 def describe(scratch: Path) -> dict[str, str]:
@@ -26,7 +26,7 @@ def describe(scratch: Path) -> dict[str, str]:
         "File system of the data": _file_system(scratch),
         "System": f"{_pretty_name()}, Linux {platform.release()}",
         "Load average before the run": ", ".join(f"{load:.1f}" for load in os.getloadavg()),
-        "Isthmus": f"{version('isthmus')}, commit {_line('git', '-C', str(ROOT), 'rev-parse', '--short', 'HEAD')}",
+        "Isthmus": f"{version('isthmus')}, commit {_line('git', '-C', str(ROOT), 'describe', '--always', '--dirty')}",
         "Python": platform.python_version(),
         **{name: version(name) for name in ("aiohttp", "pymongo", "pydicom", "pynetdicom")},
         "MongoDB": _mongod(),

@@ -31,5 +31,5 @@ class Plan:
             yield number
 
 
-FULL = Plan("full", max_rounds=3, table_minutes=14, batch=200, studies=1000, seconds=3, downloads=8)
-QUICK = Plan("quick", max_rounds=1, table_minutes=2, batch=60, studies=200, seconds=1, downloads=3)
+FULL = Plan("full", max_rounds=3, table_minutes=15, batch=200, studies=1000, seconds=2, downloads=8)
+QUICK = Plan("quick", max_rounds=1, table_minutes=2, batch=40, studies=200, seconds=1, downloads=3)

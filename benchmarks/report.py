@@ -9,27 +9,33 @@ from pathlib import Path
 
 from benchmarks.plan import Plan
 from benchmarks.servers import Isthmus, Orthanc
-from benchmarks.table import Table
+from benchmarks.table import Table, counted
 
 OURS, THEIRS = Isthmus().name, Orthanc().name
 _HERE = Path(__file__).parent
 _LATENCY = "p50_ms"
 #: Closer to 1 than this a ratio says nothing: rounds on a quiet machine differ by as much.
 _NOISE = 0.05
+_BUSY = (
+    "**The machine was busy with other work when this was taken** (load average {load}): rates and latencies are worse "
+    "and less even than they would be alone; CPU times are affected least."
+)
 
 
 def document(plan: Plan, machine: Mapping[str, str], tables: Sequence[Table], minutes: float) -> str:
     """The whole page."""
     rounds = max(len(cell) for table in tables for cells in table.cells.values() for cell in cells.values())
+    load = machine["Load average before the run"]
     parts = [
         "# Performance",
         f"Written by `make {'bench' if plan.name == 'full' else 'bench-quick'}` on {datetime.now(UTC):%Y-%m-%d}, in "
-        f"{minutes:.0f} minutes, medians over {rounds} round{'s' * (rounds > 1)}. Do not edit: the words are in "
+        f"{minutes:.0f} minutes, medians over {counted(rounds, 'round')}. Do not edit: the words are in "
         "`benchmarks/guide.md` and `benchmarks/notes.md`.",
+        *([_BUSY.format(load=load)] if float(load.split(",")[0]) > 0.5 else []),
         "## Results",
         *(_section(table) for table in tables),
         "### CPU time of the server, milliseconds an instance or answer",
-        _grid("", [_cpu_row(table, row) for table in tables[:2] for row in table.rows], _servers(tables)),
+        _cpu(tables),
         "### Start and memory",
         _costs(tables),
         *_skipped(tables),
@@ -37,58 +43,51 @@ def document(plan: Plan, machine: Mapping[str, str], tables: Sequence[Table], mi
         (_HERE / "notes.md").read_text().strip(),
         (_HERE / "guide.md").read_text().strip(),
         "## The machine",
-        _markdown(["", ""], machine.items()),
+        _markdown(["", ""], machine.items(), align="---"),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _section(table: Table) -> str:
-    rows = [
-        [row, *(_cell(table, row, column) for column in table.columns), _ratio_text(table, row)] for row in table.rows
-    ]
-    return f"### {table.title}: {table.unit}\n\n" + _markdown(["", *table.columns, "ratio"], rows)
+    servers = _servers([table])
+    limits = [column for column in table.columns if column not in servers]
+    rows = []
+    for row in table.rows:
+        ratio = _ratio(table.median(row, OURS), table.median(row, THEIRS), less_is_better=table.value == _LATENCY)
+        cells = {column: _cell(table, row, column) for column in table.columns}
+        rows.append([row, *map(cells.get, servers), _shown(ratio), *map(cells.get, limits)])
+    return f"### {table.title}: {table.unit}\n\n" + _markdown(["", *servers, "ratio", *limits], rows)
 
 
 def _cell(table: Table, row: str, column: str) -> str:
     middle = table.median(row, column)
-    if middle is None:
-        return ""
-    if table.value != _LATENCY:
-        return number(middle)
-    return f"{number(middle)} / {number(table.median(row, column, 'p99_ms') or 0)}"
+    if middle is None or table.value != _LATENCY:
+        return _shown(middle)
+    return f"{_shown(middle)} / {_shown(table.median(row, column, 'p99_ms'))}"
 
 
-def ratio(table: Table, row: str) -> float | None:
-    """How many times better Isthmus is than Orthanc: above 1 it is ahead, of a rate as of a latency."""
-    ours, theirs = table.median(row, OURS), table.median(row, THEIRS)
+def _ratio(ours: float | None, theirs: float | None, *, less_is_better: bool) -> float | None:
+    """How many times better Isthmus is than Orthanc: above 1 it is ahead."""
     if not ours or not theirs:
         return None
-    return theirs / ours if table.value == _LATENCY else ours / theirs
-
-
-def _ratio_text(table: Table, row: str) -> str:
-    value = ratio(table, row)
-    return "" if value is None else f"{value:.2f}"
+    return theirs / ours if less_is_better else ours / theirs
 
 
 def _servers(tables: Sequence[Table]) -> list[str]:
-    """The columns that are servers, not limits of the machine."""
-    return list(
-        dict.fromkeys(name for table in tables for name in table.columns if name.startswith((OURS[:7], THEIRS)))
-    )
+    """The columns that are servers, not limits of the machine; Orthanc last."""
+    names = dict.fromkeys(name for table in tables for name in table.columns)
+    return sorted((name for name in names if name.startswith(("Isthmus", "Orthanc"))), key=lambda name: name == THEIRS)
 
 
-def _cpu_row(table: Table, row: str) -> tuple[str, dict[str, float | None]]:
-    return row, {column: table.median(row, column, "cpu_ms") for column in table.columns}
-
-
-def _grid(corner: str, rows: Iterable[tuple[str, Mapping[str, float | None]]], columns: Sequence[str]) -> str:
-    """Rows of numbers, empty where there is none."""
-    lines = []
-    for name, cells in rows:
-        values = [cells.get(column) for column in columns]
-        lines.append([name, *("" if value is None else number(value) for value in values)])
-    return _markdown([corner, *columns], lines)
+def _cpu(tables: Sequence[Table]) -> str:
+    columns = _servers(tables)
+    rows = []
+    for table in tables[:2]:
+        for row in table.rows:
+            cells = {column: table.median(row, column, "cpu_ms") for column in columns}
+            ratio = _ratio(cells.get(OURS), cells.get(THEIRS), less_is_better=True)
+            rows.append([row, *(_shown(cells[column]) for column in columns), _shown(ratio)])
+    return _markdown(["", *columns, "ratio"], rows)
 
 
 def _costs(tables: Sequence[Table]) -> str:
@@ -96,10 +95,12 @@ def _costs(tables: Sequence[Table]) -> str:
     store, read = tables[0].costs, tables[1].costs
     rows = []
     for name, cost in (("ready after, seconds", store), ("ready again after, with data, seconds", read)):
-        rows.append((name, {column: statistics.median(cost[column].started_s) for column in columns if column in cost}))
+        values = {one: statistics.median(cost[one].started_s) for one in columns if one in cost}
+        rows.append([name, *(_shown(values.get(one)) for one in columns)])
     for name, cost in (("peak memory while storing, MB", store), ("peak memory while reading, MB", read)):
-        rows.append((name, {one: max(cost[one].peak_rss_bytes) / 1e6 for one in columns if one in cost}))
-    return _grid("", rows, columns)
+        values = {one: max(cost[one].peak_rss_bytes) / 1e6 for one in columns if one in cost}
+        rows.append([name, *(_shown(values.get(one)) for one in columns)])
+    return _markdown(["", *columns], rows)
 
 
 def _skipped(tables: Sequence[Table]) -> list[str]:
@@ -109,20 +110,22 @@ def _skipped(tables: Sequence[Table]) -> list[str]:
 
 def _behind(tables: Sequence[Table]) -> str:
     """Every row where Orthanc is ahead, worst first."""
-    found = [(value, table, row) for table in tables for row in table.rows if (value := ratio(table, row)) is not None]
-    lines = [
-        f"- {row} ({table.title}): {value:.2f}."
-        for value, table, row in sorted(found, key=lambda one: one[0])
-        if value < 1 - _NOISE
-    ]
-    return "## Where Isthmus is behind\n\n" + ("\n".join(lines) or "In no row of this run.")
+    found = []
+    for table in tables:
+        for row in table.rows:
+            ratio = _ratio(table.median(row, OURS), table.median(row, THEIRS), less_is_better=table.value == _LATENCY)
+            if ratio is not None and ratio < 1 - _NOISE:
+                found.append((ratio, f"- {row} ({table.title}): {ratio:.2f}."))
+    return "## Where Isthmus is behind\n\n" + ("\n".join(line for _, line in sorted(found)) or "In no row of this run.")
 
 
-def number(value: float) -> str:
-    """Three digits that mean something."""
+def _shown(value: float | None) -> str:
+    """Three digits that mean something; nothing where nothing was measured."""
+    if value is None:
+        return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "---:") -> str:
+    lines = [head, ["---", *[align] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.cstore import Sender
 from benchmarks.phantom import Instance
-from benchmarks.servers import Server, Unavailable
+from benchmarks.servers import Server
 
 Send = Callable[[], None]
 Way = Callable[[Server, Sequence[Instance], int, Path], AbstractContextManager[Send]]
@@ -27,11 +27,8 @@ _MULTIPART = f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}
 @contextmanager
 def storescu(server: Server, instances: Sequence[Instance], connections: int, scratch: Path) -> Iterator[Send]:
     """DCMTK's program, as many at once as `connections`; its start and its reading of files are in the time."""
-    program = shutil.which("storescu")
-    if program is None:
-        raise Unavailable("storescu is not there: install dcmtk")
     folders = [_write(scratch / str(number), share) for number, share in enumerate(shares(instances, connections))]
-    command = [program, "--propose-little", "--max-send-pdu", "131072", "--call", server.ae_title]
+    command = ["storescu", "--propose-little", "--max-send-pdu", "131072", "--call", server.ae_title]
     command += ["--scan-directories", "127.0.0.1", str(server.dicom_port)]
     try:
         yield lambda: _all([lambda folder=folder: _run([*command, str(folder)]) for folder in folders])
