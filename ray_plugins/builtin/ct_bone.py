@@ -183,7 +183,7 @@ MEAN = Code("373098007", "SCT", "Mean")
 VOLUME = Code("118565006", "SCT", "Volume")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 #: Most triangles of the surface, and its Taubin iterations.
-QUALITY: Mapping[str, tuple[int, int]] = {"preview": (60_000, 10), "full": (300_000, 10)}
+QUALITY: Mapping[str, tuple[int, int]] = {"preview": (60_000, 10), "full": (160_000, 10)}
 
 
 def _thresholds_are_ordered(parameters: Mapping[str, Any]) -> str | None:
