@@ -261,7 +261,7 @@ class Catalogue:
         new: list[InstanceRow] = []
         for row in rows:
             present = known.get(row.instance_uid)
-            if present is not None and row.digest in (present["digest"], present["stored_digest"]):
+            if present is not None and _same(row, present):
                 outcomes.append(Added("same"))
             elif present is not None and not self._replace:
                 outcomes.append(Added("conflict"))
@@ -340,6 +340,11 @@ class Catalogue:
             ],
             session=session,
         )
+
+
+def _same(row: InstanceRow, present: dict[str, Any]) -> bool:
+    """Whether a row brings nothing new: the same was received, what was retrieved came back, or it is stored alike."""
+    return row.digest in (present["digest"], present["stored_digest"]) or row.stored_digest == present["stored_digest"]
 
 
 def selector(resource: Resource) -> dict[str, Any]:

@@ -94,9 +94,9 @@ def build(surface: Surface, volume: Volume) -> Mesh:
         raise PluginError(f'There is nothing to make the surface "{surface.title}" of: the mask is empty.')
     raw = _march(surface, volume.affine)
     smooth = Mesh(_taubin(raw.vertices, raw.faces, surface.smooth), raw.faces)
-    mesh = _snap(_decimate(smooth, surface.triangles))
+    mesh = _snap(_within(_decimate(smooth, surface.triangles), volume))
     if not mesh.is_watertight:
-        mesh = _snap(_simplify(smooth, surface.triangles))
+        mesh = _snap(_within(_simplify(smooth, surface.triangles), volume))
     if not mesh.is_watertight:
         raise PluginError(f'The surface "{surface.title}" could not be closed.')
     return mesh
@@ -122,6 +122,13 @@ def _march(surface: Surface, affine: NDArray[np.float64]) -> Mesh:
     if np.linalg.det(affine[:3, :3]) > 0:  # scikit-image turns faces for the mirrored grids that images have
         faces = faces[:, ::-1]
     return Mesh(vertices, faces.astype(np.int64))
+
+
+def _within(mesh: Mesh, volume: Volume) -> Mesh:
+    """Move back what smoothing pushed beyond the edges of the outermost voxels, by fractions of a voxel."""
+    index = (mesh.vertices - volume.affine[:3, 3]) @ np.linalg.inv(volume.affine[:3, :3]).T
+    inside = np.clip(index, -0.5, np.array(volume.array.shape) - 0.5)
+    return Mesh(inside @ volume.affine[:3, :3].T + volume.affine[:3, 3], mesh.faces)
 
 
 def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:

@@ -76,6 +76,11 @@ async def test_second_row_of_a_uid(catalogue: Catalogue, digest: bytes, status: 
     assert await catalogue.count() == 1
 
 
+async def test_another_encoding_that_is_stored_alike_is_the_same(catalogue: Catalogue) -> None:
+    await catalogue.add(row())
+    assert (await catalogue.add(replace(row(digest=b"y"), stored_digest=b"sd"))).status == "same"
+
+
 async def test_one_of_many_at_once_wins(catalogue: Catalogue) -> None:
     added = await asyncio.gather(*(catalogue.add(row(digest=bytes([number]))) for number in range(20)))
     assert [one.status for one in added].count("new") == 1
