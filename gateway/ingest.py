@@ -76,10 +76,8 @@ class Ingest:
     ) -> InstanceRow:
         """Write header and pixels, and describe what was written."""
         output = _Output(writer, self.digest_key)
-        await output.start(stored)
+        await output.start(stored.head)
         layout = PixelLayout()
-        digest = hashlib.blake2b(header.data, key=self.digest_key, digest_size=32)
-        source.digest = digest
         if header.pixels is not None:
             async with aclosing(stream_pixels(source, header.pixels, layout)) as pieces:
                 async for piece in _swapped(pieces, stored.swap):
@@ -87,8 +85,8 @@ class Ingest:
             if layout.size % 2:
                 await output.write(b"\0")
         rest = await read_rest(source, max_bytes=self.limits.max_header_bytes)
-        if rest and self.profile.is_identity and header.encoding.explicit and header.encoding.little:
-            await output.write(rest)  # padding or signatures, kept only where the object is kept as it came
+        kept = rest if self.profile.is_identity and header.encoding.explicit and header.encoding.little else b""
+        await output.end(kept)  # padding or signatures stay only where the object is kept as it came
         size = await writer.commit()
         where = stored.resource
         attributes = {level.name.lower(): rows.pick(stored.attributes, level) for level in Level}
@@ -101,8 +99,8 @@ class Ingest:
             key=key,
             size=size,
             sha256=output.sha256.digest(),
-            digest=digest.digest(),
-            stored_digest=output.sameness(),
+            digest=output.sameness(header.data, rest),
+            stored_digest=output.sameness(stored.data_set, kept),
             frames=stored.frame_table(header.pixels, layout),
             pixel_offset=stored.pixel_offset,
             keys=rows.search_keys(stored.attributes, Level.INSTANCE),
@@ -138,31 +136,33 @@ class Ingest:
 
 
 class _Output:
-    """Passes bytes to an object writer, hashing the file, and the data set in it for sameness."""
+    """Passes the head, the pixel value and the rest of a file to an object writer, hashing as they go by."""
 
     def __init__(self, writer: ObjectWriter, digest_key: bytes) -> None:
         self.sha256 = hashlib.sha256()
         self._writer = writer
-        self._sameness = hashlib.blake2b(key=digest_key, digest_size=32)
+        self._key = digest_key
+        self._value = hashlib.blake2b(digest_size=32)
 
-    async def start(self, stored: StoredHeader) -> None:
-        """Write the head. The digest of a data set is of its elements before and the value of the pixel element."""
-        self.sha256.update(stored.head)
-        self._sameness.update(memoryview(stored.head)[_meta_end(stored.head) : stored.pixel_offset or None])
-        await self._writer.write(stored.head)
+    async def start(self, head: bytes) -> None:
+        self.sha256.update(head)
+        await self._writer.write(head)
 
     async def write(self, data: bytes) -> None:
         self.sha256.update(data)
-        self._sameness.update(data)
+        self._value.update(data)
         await self._writer.write(data)
 
-    def sameness(self) -> bytes:
-        return self._sameness.digest()
+    async def end(self, rest: bytes) -> None:
+        self.sha256.update(rest)
+        await self._writer.write(rest)
 
-
-def _meta_end(head: bytes) -> int:
-    """Where the data set starts in a file of ours: group 0002 follows the preamble and begins with its own length."""
-    return 144 + int.from_bytes(head[140:144], "little")
+    def sameness(self, header: bytes | memoryview, rest: bytes) -> bytes:
+        """The keyed digest of a data set: its elements before the pixel value, the value, and what follows."""
+        digest = hashlib.blake2b(header, key=self._key, digest_size=32)
+        digest.update(self._value.digest())
+        digest.update(rest)
+        return digest.digest()
 
 
 async def _swapped(pieces: AsyncIterator[bytes], width: int) -> AsyncIterator[bytes]:

@@ -6,7 +6,6 @@ pixel data starts; `stream_pixels` passes the value of that element through, not
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -71,14 +70,10 @@ class PixelLayout:
 
 
 class ByteSource:
-    """Pulls from an asynchronous iterator of bytes; `buffer` holds what has arrived and was not taken yet.
-
-    Everything taken goes into `digest`, when one is set, so that the sameness of the data set costs no second pass.
-    """
+    """Pulls from an asynchronous iterator of bytes; `buffer` holds what has arrived and was not taken yet."""
 
     def __init__(self, chunks: AsyncIterator[bytes], *, max_bytes: int) -> None:
         self.buffer = bytearray()
-        self.digest: hashlib.blake2b | None = None
         self._chunks = chunks
         self._inflate: Callable[[bytes], list[bytes]] | None = None
         self._ended = False
@@ -94,8 +89,6 @@ class ByteSource:
         """Remove `count` bytes from the buffer, which must hold them."""
         data = bytes(self.buffer[:count])
         del self.buffer[:count]
-        if self.digest is not None:
-            self.digest.update(data)
         return data
 
     async def take_some(self, at_most: int) -> bytes:

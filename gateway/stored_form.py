@@ -82,6 +82,12 @@ class StoredHeader:
     attributes: dict[str, Any]
     json_gzip: bytes
 
+    @property
+    def data_set(self) -> memoryview:
+        """The encoded data set in `head`, without the header of the pixel element."""
+        start = 144 + int.from_bytes(self.head[140:144], "little")  # group 0002 begins with its own length
+        return memoryview(self.head)[start : self.pixel_offset or None]
+
     def frame_table(self, pixels: PixelElement | None, layout: PixelLayout) -> FrameTable:
         """Where the frames lie, now that the pixel data has passed."""
         start = len(self.head)

@@ -15,6 +15,7 @@ from gateway.store.catalogue import Catalogue
 from gateway.store.filesystem import FileSystemStore
 from gateway.store.objects import ObjectStore
 from gateway.store.s3 import S3Store
+from gateway.store.turn import Turn
 from gateway.stored_form import quiet_pydicom
 from gateway.workers import Workers
 
@@ -53,7 +54,8 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
     quiet_pydicom()
     workers = Workers()
     client = driver.connect(settings.mongodb, uri)
-    catalogue = Catalogue(client, settings.mongodb.database, replace=settings.storage.replace)
+    turn = Turn(settings.data.dir / "catalogue.lock", workers.io)
+    catalogue = Catalogue(client, settings.mongodb.database, replace=settings.storage.replace, turn=turn.taken)
     objects = object_store(settings, workers)
     try:
         await objects.start()
@@ -62,6 +64,7 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
         yield Core(settings, catalogue, objects, workers, archive)
     finally:
         await catalogue.close()
+        turn.close()
         await objects.close()
         await driver.close(client)
         await workers.close()

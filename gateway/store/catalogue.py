@@ -8,8 +8,10 @@ A write is one transaction: rows, change numbers and stale marks appear together
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NoReturn
@@ -27,6 +29,8 @@ from gateway.store import driver
 #: Rows that one transaction deletes: it stays far below MongoDB's limits of time and size.
 _DELETE_BATCH = 500
 _MAX_FLUSH = 256
+#: MongoDB's code of a violated unique index.
+DUPLICATE_KEY = 11000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class InstanceRow:
 
     def document(self, seq: int, at: datetime) -> dict[str, Any]:
         """The document of the row."""
-        fields = asdict(self)
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         fields["frames"] = Binary(self.frames.pack())
         fields["_id"] = fields.pop("instance_uid")
         return fields | {"seq": seq, "at": at}
@@ -96,12 +100,23 @@ RETRIEVAL = dict.fromkeys(
 
 
 class Catalogue:
-    """Rows in, rows out. Belongs to the event loop that made it."""
+    """Rows in, rows out. Belongs to the event loop that made it.
 
-    def __init__(self, client: Any, database: str, *, replace: bool = False) -> None:
+    `turn` gives a block in which other processes of this machine do not commit, see `turn.py`.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        database: str,
+        *,
+        replace: bool = False,
+        turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    ) -> None:
         self.client = client
         self.db = driver.database(client, database)
         self._replace = replace
+        self._turn = turn
         self._waiting: list[tuple[InstanceRow, asyncio.Future[Added]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -217,8 +232,9 @@ class Catalogue:
         """Commit what is waiting, group by group, until nothing is."""
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[:_MAX_FLUSH], self._waiting[_MAX_FLUSH:]
-                await self._flush(group)
+                async with self._turn():  # what arrives while others commit joins the group
+                    group, self._waiting = self._waiting[:_MAX_FLUSH], self._waiting[_MAX_FLUSH:]
+                    await self._flush(group)
         finally:
             self._flusher = None
 
@@ -237,26 +253,33 @@ class Catalogue:
     async def _commit(self, rows: list[InstanceRow]) -> list[Added]:
         """Decide what is new and write it; decide again if another process wrote one of the rows meanwhile."""
         async with driver.wrapped():
+            known = (
+                await self._known(rows) if self._replace else {}
+            )  # most rows are new: write first, look if one is not
             while True:
-                outcomes, new = await self._decide(rows)
+                outcomes, new = self._decide(rows, known)
                 if not new:
                     return outcomes
                 try:
                     await driver.transaction(self.client, partial(self._write, new))
-                except DuplicateKeyError:
-                    continue
-                except BulkWriteError as exc:
-                    if any(error.get("code") != 11000 for error in exc.details.get("writeErrors", [])):
+                except (DuplicateKeyError, BulkWriteError) as exc:
+                    if not _is_duplicate(exc):
                         raise
-                    continue
-                return outcomes
+                    known = await self._known(rows)
+                else:
+                    return outcomes
 
-    async def _decide(self, rows: list[InstanceRow]) -> tuple[list[Added], list[InstanceRow]]:
+    async def _known(self, rows: list[InstanceRow]) -> dict[str, dict[str, Any]]:
+        """What the catalogue holds under the UIDs of these rows."""
+        condition = {"_id": {"$in": [row.instance_uid for row in rows]}}
+        cursor = self.db.instances.find(condition, {"digest": 1, "stored_digest": 1, "key": 1})
+        return {document["_id"]: document async for document in cursor}
+
+    def _decide(
+        self, rows: list[InstanceRow], known: Mapping[str, dict[str, Any]]
+    ) -> tuple[list[Added], list[InstanceRow]]:
         """The outcome of each row, and the rows to write. The first of several with one UID wins."""
-        cursor = self.db.instances.find(
-            {"_id": {"$in": [row.instance_uid for row in rows]}}, {"digest": 1, "stored_digest": 1, "key": 1}
-        )
-        known: dict[str, dict[str, Any]] = {document["_id"]: document async for document in cursor}
+        known = dict(known)
         outcomes: list[Added] = []
         new: list[InstanceRow] = []
         for row in rows:
@@ -298,7 +321,7 @@ class Catalogue:
             tombstones = [{name: document[name] for name in fields} | {"at": at} for document in batch]
             await self.db.tombstones.insert_many(tombstones, session=session)
 
-        async with driver.wrapped():
+        async with driver.wrapped(), self._turn():
             await driver.transaction(self.client, work)
 
     async def _number(self, session: Any, count: int) -> int:
@@ -340,6 +363,12 @@ class Catalogue:
             ],
             session=session,
         )
+
+
+def _is_duplicate(exc: DuplicateKeyError | BulkWriteError) -> bool:
+    """Whether another writer was faster, and nothing else went wrong."""
+    errors = (exc.details or {}).get("writeErrors", []) if isinstance(exc, BulkWriteError) else []
+    return all(error.get("code") == DUPLICATE_KEY for error in errors)
 
 
 def _same(row: InstanceRow, present: dict[str, Any]) -> bool:
