@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dicomweb import dicom_json
 from dicomweb.errors import BadRequest, Conflict, Refused, TooLarge, Unavailable
 from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
@@ -25,6 +26,8 @@ from gateway.stored_form import Deidentify, StoredHeader, prepare, sent_names
 from gateway.workers import Workers
 
 logger = logging.getLogger(__name__)
+#: A document of MongoDB has at most 16 MiB.
+_MAX_ROW_BYTES = 12 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,12 @@ class Ingest:
         rest = await read_rest(source, max_bytes=self.limits.max_header_bytes)
         kept = rest if self.profile.is_identity and header.encoding.explicit and header.encoding.little else b""
         await output.end(kept)  # padding or signatures stay only where the object is kept as it came
+        frames = stored.frame_table(header.pixels, layout)
+        attributes = {level.name.lower(): rows.pick(stored.attributes, level) for level in Level}
+        if len(stored.json_gzip) + len(frames.pack()) + len(dicom_json.dumps(attributes)) > _MAX_ROW_BYTES:
+            raise TooLarge("The header of the DICOM object is larger than the catalogue takes.")
         size = await writer.commit()
         where = stored.resource
-        attributes = {level.name.lower(): rows.pick(stored.attributes, level) for level in Level}
         return InstanceRow(
             study_uid=where.study_uid,
             series_uid=where.series_uid or "",
@@ -101,7 +107,7 @@ class Ingest:
             sha256=output.sha256.digest(),
             digest=output.sameness(header.data, rest),
             stored_digest=output.sameness(stored.data_set, kept),
-            frames=stored.frame_table(header.pixels, layout),
+            frames=frames,
             pixel_offset=stored.pixel_offset,
             keys=rows.search_keys(stored.attributes, Level.INSTANCE),
             attributes=attributes,

@@ -6,14 +6,17 @@ Loggers of libraries that print identifiers or query strings are silenced here.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+import threading
 import traceback
 from contextvars import ContextVar
 from types import TracebackType
 
 from dicomweb.errors import IsthmusError
 
+logger = logging.getLogger(__name__)
 #: The id of the request being served, "-" outside of one.
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
@@ -49,6 +52,18 @@ class _Formatter(logging.Formatter):
             lines = [*traceback.format_tb(exc.__traceback__), f"{type(exc).__qualname__}{said}\n", *lines]
             exc = exc.__cause__ or exc.__context__
         return "".join(lines).rstrip()
+
+
+def keep_texts_out(loop: asyncio.AbstractEventLoop) -> None:
+    """Have what nobody caught logged like the rest; by default asyncio and Python print the text of exceptions."""
+
+    def report(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        exc = context.get("exception")
+        logger.error("a task failed unseen", exc_info=exc if isinstance(exc, BaseException) else None)
+
+    loop.set_exception_handler(report)
+    sys.excepthook = lambda *found: logger.critical("the process failed", exc_info=found)
+    threading.excepthook = lambda found: logger.error("a thread failed", exc_info=found.exc_value)
 
 
 def configure(level: str, process: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 from pydicom.uid import (
@@ -27,6 +27,12 @@ _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _MAX_DEPTH = 100
 _META_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 20
+#: Sequence items, and elements at the top and in sequences of undefined length. An enhanced CT of 2,000 frames has
+#: some 20,000 items; pydicom builds 30,000 a second, so that a small file of nothing else would take it minutes.
+_MAX_ITEMS = 200_000
+_MAX_ELEMENTS = 500_000
+_TOO_MANY = "The DICOM object has more sequence items or elements than this gateway accepts."
 _MAX_UID = 66  # 64, and some pad
 _TRUNCATED = "The DICOM data ends early: the file is truncated."
 
@@ -75,7 +81,8 @@ class ByteSource:
     def __init__(self, chunks: AsyncIterator[bytes], *, max_bytes: int) -> None:
         self.buffer = bytearray()
         self._chunks = chunks
-        self._inflate: Callable[[bytes], list[bytes]] | None = None
+        self._engine: zlib._Decompress | None = None
+        self._deflated = b""
         self._ended = False
         self._budget = max_bytes
 
@@ -92,43 +99,43 @@ class ByteSource:
         return data
 
     async def take_some(self, at_most: int) -> bytes:
-        """Remove what is there, up to `at_most` bytes, waiting only if nothing is; empty at the end."""
+        """Remove what is there, up to `at_most` bytes and _PIECE_BYTES; waits only if nothing is; empty at the end."""
         if not self.buffer:
             await self.fill(1)
-        return self.take(min(at_most, len(self.buffer)))
+        return self.take(min(at_most, len(self.buffer), _PIECE_BYTES))
 
     def inflate(self) -> None:
         """Treat all that was not taken yet as deflated (PS3.5 section A.5); its expansion counts against the limit."""
-        engine = zlib.decompressobj(-zlib.MAX_WBITS)
-
-        def expand(data: bytes) -> list[bytes]:
-            parts = []
-            while data:
-                parts.append(engine.decompress(data, 1 << 20))
-                self._spend(len(parts[-1]))
-                data = engine.unconsumed_tail
-            return parts
-
-        received, self.buffer = bytes(self.buffer), bytearray()
-        self._inflate = expand
-        self.buffer += self._expanded(received)
+        self._deflated, self.buffer = bytes(self.buffer), bytearray()
+        self._engine = zlib.decompressobj(-zlib.MAX_WBITS)
 
     async def _next(self) -> bytes:
+        """What comes next, at most _PIECE_BYTES of it where it is inflated; empty at the end."""
+        if self._engine is None:
+            return await self._receive()
+        while not self._engine.eof:
+            try:
+                data = self._engine.decompress(self._deflated, _PIECE_BYTES)
+            except zlib.error as exc:
+                raise NotDicom("The deflated data set cannot be inflated.") from exc
+            self._deflated = self._engine.unconsumed_tail
+            if data:
+                self._spend(len(data))
+                return data
+            self._deflated = await self._receive()
+            if not self._deflated:
+                break
+        self._ended = True
+        return b""
+
+    async def _receive(self) -> bytes:
         try:
             data = await anext(self._chunks)
         except StopAsyncIteration:
             self._ended = True
             return b""
         self._spend(len(data))
-        return self._expanded(data)
-
-    def _expanded(self, data: bytes) -> bytes:
-        if self._inflate is None:
-            return data
-        try:
-            return b"".join(self._inflate(data))
-        except zlib.error as exc:
-            raise NotDicom("The deflated data set cannot be inflated.") from exc
+        return data
 
     def _spend(self, count: int) -> None:
         self._budget -= count
@@ -153,6 +160,8 @@ async def read_header(source: ByteSource, *, max_bytes: int) -> Header:
         syntax = str(ExplicitVRLittleEndian if encoding.explicit else ImplicitVRLittleEndian)
     end, pixels = await _find_pixels(source, encoding, max_bytes)
     data = source.take(end)
+    if data.count(b"\xfe\xff\x00\xe0" if encoding.little else b"\xff\xfe\xe0\x00") > _MAX_ITEMS:
+        raise TooLarge(_TOO_MANY)
     if pixels is not None:
         source.take(_Walker(encoding).head_size(pixels))
     return Header(syntax, encoding, data, pixels, (media_storage[0], media_storage[1]))
@@ -260,6 +269,7 @@ class _Walker:
 
     def __init__(self, encoding: Encoding) -> None:
         self._explicit = encoding.explicit
+        self._steps = 0
         order = "<" if encoding.little else ">"
         self._implicit_head = struct.Struct(f"{order}HHL")
         self._explicit_head = struct.Struct(f"{order}HH2sH")
@@ -283,12 +293,18 @@ class _Walker:
             return tag, b"", length, position + 8
         return tag, vr, short, position + 8
 
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > _MAX_ELEMENTS:
+            raise TooLarge(_TOO_MANY)
+
     def head_size(self, pixels: PixelElement) -> int:
         """Bytes of the element header that `pixels` was read from."""
         return 12 if pixels.vr.encode() in _LONG_VRS else 8
 
     def skip(self, buffer: bytearray, position: int, depth: int = 0, *, explicit: bool | None = None) -> int:
         """End of the element at `position`; raises _Short if the buffer does not reach so far."""
+        self._step()
         _, vr, length, position = self.head(buffer, position, explicit=explicit)
         if length != UNDEFINED:
             if position + length > len(buffer):
@@ -302,6 +318,7 @@ class _Walker:
         if depth > _MAX_DEPTH:
             raise NotDicom("The sequences of the DICOM object are nested too deep.")
         while True:
+            self._step()
             tag, _, length, position = self.head(buffer, position)
             if tag == _SEQUENCE_END:
                 return position

@@ -28,6 +28,7 @@ from gateway.errors import CatalogueUnavailable
 from gateway.jobs.deletions import Deletions
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
+from gateway.store import derived
 from gateway.wiring import Core, open_core
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ Role = Literal["http", "dicom", "jobs"]
 _PR_SET_PDEATHSIG = 1
 _SWEEP_EVERY_S = 3600.0
 _DELETIONS_EVERY_S = 10.0
+_DERIVE_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def _end_with_parent() -> None:
 
 
 async def _run(assignment: Assignment) -> None:
+    logs.keep_texts_out(asyncio.get_running_loop())
     work = asyncio.ensure_future(_work(assignment))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     await work
@@ -122,6 +125,7 @@ async def _dispatch(assignment: Assignment, core: Core) -> None:
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(_sweep(core))
+        group.create_task(_derive(core))
         if not settings.ray.enabled:
             group.create_task(_follow_deletions(core))
         else:
@@ -145,6 +149,14 @@ async def _sweep(core: Core) -> None:
             await core.archive.sweep()
         except Exception:
             logger.exception("sweeping failed")
+
+
+async def _derive(core: Core) -> None:
+    """Derive series and studies soon after they changed, so that few searches have to."""
+    while True:
+        await asyncio.sleep(_DERIVE_EVERY_S)
+        with contextlib.suppress(CatalogueUnavailable):
+            await derived.refresh(core.catalogue.db)
 
 
 async def _follow_deletions(core: Core) -> None:

@@ -40,6 +40,7 @@ _BACKLOG = 512
 async def serve(settings: Settings, *, with_demo: bool) -> None:
     """Run a gateway until SIGTERM or SIGINT; print its address once it serves."""
     logs.configure(settings.log.level, "serve")
+    logs.keep_texts_out(asyncio.get_running_loop())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,6 +117,7 @@ def local_token(data_dir: Path) -> str:
 def _private_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
         (path / "secrets").mkdir(exist_ok=True, mode=0o700)
         metrics = path / "metrics"
         metrics.mkdir(exist_ok=True, mode=0o700)

@@ -251,10 +251,32 @@ def _element(number: int, vr: bytes, value: bytes) -> bytes:
 
 def _data_set(ds: Dataset) -> bytes:
     """Encode as Explicit VR Little Endian; values that came so are copied undecoded."""
+    _define_lengths(ds)
     try:
         return _encoded(ds)
     except Exception:  # noqa: BLE001 - an element that pydicom reads but cannot write again is kept as it came
         return _encoded(_writable(ds))
+
+
+def _define_lengths(ds: Dataset) -> None:
+    """Give sequences and items explicit lengths, however they came.
+
+    Both forms mean the same (PS3.5 section 7.5.1), and senders rewrite one as the other: kept as they came, the same
+    object sent in two ways would differ.
+    """
+    for tag in list(ds.keys()):
+        item = ds.get_item(tag)
+        if item.VR != "SQ" and not (item.is_raw and item.VR in (None, "UN")):
+            continue
+        try:
+            element = ds[tag]
+        except Exception:  # noqa: BLE001, S112 - stays as it came
+            continue
+        if element.VR == "SQ":
+            element.is_undefined_length = False
+            for member in element.value:
+                member.is_undefined_length_sequence_item = False
+                _define_lengths(member)
 
 
 def _encoded(ds: Dataset) -> bytes:

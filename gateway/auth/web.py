@@ -29,7 +29,7 @@ def middleware(settings: Settings, tokens: Tokens) -> Middleware:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if settings.auth.mode == "none":
-            if urlsplit(f"//{request.host}").hostname not in allowed_hosts and not _is_loopback(request.host):
+            if not _is_ours(request.host, allowed_hosts):
                 raise Forbidden("Without authentication the gateway answers only to names of this machine.")
             _check_origin(request)
             request[PRINCIPAL] = _ANYONE
@@ -68,7 +68,7 @@ def add_routes(app: web.Application, settings: Settings, tokens: Tokens) -> None
         response.del_cookie(COOKIE)
         return response
 
-    app.router.add_get("/login", follow_link)
+    app.router.add_get("/login", follow_link, allow_head=False)  # a link checker must not use it up
     app.router.add_post("/login", with_token)
     app.router.add_post("/logout", log_out)
 
@@ -119,8 +119,10 @@ def _hosts(settings: Settings) -> frozenset[str]:
     return frozenset({"localhost", public} if public else {"localhost"})
 
 
-def _is_loopback(host: str) -> bool:
+def _is_ours(host: str, allowed: frozenset[str]) -> bool:
+    """Whether a Host header names this machine: a page elsewhere whose name resolves to it has another."""
     try:
-        return ipaddress.ip_address(urlsplit(f"//{host}").hostname or "").is_loopback
+        name = urlsplit(f"//{host}").hostname or ""
+        return name in allowed or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

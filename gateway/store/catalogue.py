@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from bson import Binary
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
 
 from dicomweb.errors import Gone, NotFound
 from dicomweb.frames import FrameTable
@@ -63,7 +63,7 @@ class InstanceRow:
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         fields["frames"] = Binary(self.frames.pack())
         fields["_id"] = fields.pop("instance_uid")
-        return fields | {"seq": seq, "at": at}
+        return fields | {"seq": seq, "at": at, "number": _instance_number(self.attributes)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +242,10 @@ class Catalogue:
         try:
             outcomes = await self._commit([row for row, _ in group])
         except Exception as exc:  # noqa: BLE001 - each waiter gets the failure, the flusher goes on
+            if len(group) > 1 and not isinstance(exc.__cause__, ConnectionFailure):
+                for one in group:  # what one row is at fault for is no failure of the others
+                    await self._flush([one])
+                return
             for _, future in group:
                 if not future.done():
                     future.set_exception(exc)
@@ -261,7 +265,8 @@ class Catalogue:
                 if not new:
                     return outcomes
                 try:
-                    await driver.transaction(self.client, partial(self._write, new))
+                    moved = [known[row.instance_uid] for row in new if row.instance_uid in known]
+                    await driver.transaction(self.client, partial(self._write, new, moved))
                 except (DuplicateKeyError, BulkWriteError) as exc:
                     if not _is_duplicate(exc):
                         raise
@@ -272,7 +277,8 @@ class Catalogue:
     async def _known(self, rows: list[InstanceRow]) -> dict[str, dict[str, Any]]:
         """What the catalogue holds under the UIDs of these rows."""
         condition = {"_id": {"$in": [row.instance_uid for row in rows]}}
-        cursor = self.db.instances.find(condition, {"digest": 1, "stored_digest": 1, "key": 1})
+        fields = dict.fromkeys(("digest", "stored_digest", "key", "study_uid", "series_uid"), 1)
+        cursor = self.db.instances.find(condition, fields)
         return {document["_id"]: document async for document in cursor}
 
     def _decide(
@@ -284,7 +290,9 @@ class Catalogue:
         new: list[InstanceRow] = []
         for row in rows:
             present = known.get(row.instance_uid)
-            if present is not None and _same(row, present):
+            if present is not None and present["key"] == row.key:  # a commit whose answer was lost had been made
+                outcomes.append(Added("new"))
+            elif present is not None and _same(row, present):
                 outcomes.append(Added("same"))
             elif present is not None and not self._replace:
                 outcomes.append(Added("conflict"))
@@ -296,14 +304,16 @@ class Catalogue:
                 }  # fmt: skip
         return outcomes, new
 
-    async def _write(self, rows: list[InstanceRow], session: Any) -> None:
-        last = await self._number(session, len(rows))
+    async def _write(self, rows: list[InstanceRow], replaced: list[dict[str, Any]], session: Any) -> None:
+        """Insert rows; what they replace is recorded as deleted, as it may have been of another study."""
         at = datetime.now(UTC)
-        documents = [row.document(seq, at) for seq, row in enumerate(rows, last - len(rows) + 1)]
-        for document in documents:
-            document["number"] = _instance_number(document["attributes"])
-        if self._replace:
-            await self.db.instances.delete_many({"_id": {"$in": [row.instance_uid for row in rows]}}, session=session)
+        last = await self._number(session, len(replaced) + len(rows))
+        first = last - len(replaced) - len(rows) + 1
+        if replaced:
+            gone = [document | {"seq": seq} for seq, document in enumerate(replaced, first)]
+            await self.db.instances.delete_many({"_id": {"$in": [one["_id"] for one in gone]}}, session=session)
+            await self._record(session, gone, "deleted", at)
+        documents = [row.document(seq, at) for seq, row in enumerate(rows, first + len(replaced))]
         await self.db.instances.insert_many(documents, session=session)
         await self._record(session, documents, "stored", at)
         await self.db.tombstones.delete_many({"_id": {"$in": [row.instance_uid for row in rows]}}, session=session)

@@ -12,14 +12,12 @@ from typing import Any
 from dicomweb.resource import Level
 from gateway.store import driver, rows
 
-_MAX_STALE = 10_000
-
 
 async def refresh(db: Any, study_uid: str | None = None) -> None:
     """Derive what is stale, of one study or of all."""
     condition: dict[str, Any] = {"stale": True} if study_uid is None else {"_id": study_uid, "stale": True}
     async with driver.wrapped():
-        for study in await db.studies.find(condition, {"version": 1}, limit=_MAX_STALE).to_list(None):
+        async for study in db.studies.find(condition, {"version": 1}):
             await _refresh_study(db, study["_id"], study["version"])
 
 
