@@ -22,7 +22,7 @@ $(VENV)/.installed: $(VENV)/.python setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed setup.cfg
-	scripts/debian-packages
+	scripts/debian-packages tests
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
@@ -46,9 +46,11 @@ lint:  ## Style, types and import layers
 	$(BIN)/lint-imports
 
 bench: install-test  ## Measure beside Orthanc and write docs/performance.md
+	scripts/debian-packages benchmarks
 	$(BIN)/python -m benchmarks
 
 bench-quick: install-test  ## The same, shorter
+	scripts/debian-packages benchmarks
 	$(BIN)/python -m benchmarks --quick
 
 clean:  ## Remove what was built and installed; never data
