@@ -36,6 +36,7 @@ run: install  ## Start everything with demo studies; flags by ARGS="--http 127.0
 
 test: install-test  ## Lint, type-check and test everything
 	$(MAKE) --no-print-directory lint
+	cd viewer && ../scripts/with-node npm test --silent
 	$(BIN)/python -m pytest tests --ignore=tests/e2e
 	$(BIN)/python -m pytest tests/e2e
 
