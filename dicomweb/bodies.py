@@ -166,7 +166,7 @@ def _range(request: web.Request, total: int, etag: str) -> tuple[int, int] | Non
         return None
     start, end, _ = asked.indices(total)
     if start >= end:
-        raise RangeNotSatisfiable(f"The resource has {total} bytes.")
+        raise RangeNotSatisfiable(total)
     return start, end
 
 

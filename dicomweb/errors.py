@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -23,6 +25,11 @@ class IsthmusError(Exception):
     def message(self) -> str:
         """The sentence shown to the caller."""
         return str(self.args[0])
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields that the answer must carry."""
+        return MappingProxyType({})
 
 
 class BadRequest(IsthmusError):
@@ -59,6 +66,13 @@ class NotAcceptable(IsthmusError):
     status = HTTPStatus.NOT_ACCEPTABLE
 
 
+class RequestTimeout(IsthmusError):
+    """The request body stopped arriving."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    retryable = True
+
+
 class Conflict(IsthmusError):
     """The resource exists with other content, or its state does not allow this."""
 
@@ -91,6 +105,16 @@ class RangeNotSatisfiable(IsthmusError):
     """The requested byte range lies outside the resource."""
 
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+
+    def __init__(self, size: int) -> None:
+        """Say how many bytes the resource has."""
+        super().__init__(f"The resource has {size} bytes.")
+        self._size = size
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The length of the resource (RFC 9110 section 15.5.17)."""
+        return {"Content-Range": f"bytes */{self._size}"}
 
 
 class NotDicom(BadRequest):

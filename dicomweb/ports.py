@@ -163,10 +163,14 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one request: parts of a STOW body, bytes of one part, items of a search page, pixels of a rendering."""
+    """Bounds of one request: parts of a STOW body, bytes of one part, items of a search page, pixels of a rendering.
+
+    `read_timeout_s` is how long a STOW body may pause.
+    """
 
     max_parts: int = 100_000
     max_part_bytes: int = 8 << 30
     max_results: int = 10_000
     default_results: int = 1_000
     max_pixels: int = 1 << 28
+    read_timeout_s: float = 60.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
@@ -9,7 +10,7 @@ from http import HTTPStatus
 from aiohttp import StreamReader, web
 
 from dicomweb import dicom_json
-from dicomweb.errors import BadRequest, IsthmusError, TooLarge, UnsupportedMediaType
+from dicomweb.errors import BadRequest, IsthmusError, RequestTimeout, TooLarge, UnsupportedMediaType
 from dicomweb.multipart import Event, PartBegin, PartData, PartEnd, Reader
 from dicomweb.negotiate import DICOM, DICOM_JSON, MULTIPART, parse_media_type
 from dicomweb.ports import Archive, JsonDataSet, Services, StoreOutcome
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 _TELLING = frozenset(
     [
         HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -49,7 +51,7 @@ class Stow:
             async for part in parts:
                 outcomes.append(await _store(archive, part, study_uid))
                 await part.drain()
-        except (BadRequest, TooLarge) as exc:  # of the body as a whole: what came before stays stored
+        except (BadRequest, RequestTimeout, TooLarge) as exc:  # of the body as a whole: what came before stays stored
             outcomes.append(_failure(exc))
         if not outcomes:
             raise BadRequest("The request has no part to store.")
@@ -94,15 +96,16 @@ class _Part:
 
 
 async def _parts(request: web.Request, services: Services) -> AsyncIterator[_Part]:
-    """The parts of a request body; raises UnsupportedMediaType, BadRequest, TooLarge."""
+    """The parts of a request body; raises UnsupportedMediaType, BadRequest, RequestTimeout, TooLarge."""
     limits = services.limits
+    chunks = _chunks(request.content, limits.read_timeout_s)
     media_type, parameters = parse_media_type(request.headers.get("Content-Type", ""))
     if media_type == DICOM:
-        yield _Part(DICOM, _single(request.content), limits.max_part_bytes)
+        yield _Part(DICOM, _single(chunks), limits.max_part_bytes)
         return
     if media_type != MULTIPART or parse_media_type(parameters.get("type", DICOM))[0] != DICOM:
         raise UnsupportedMediaType(f'Instances are stored as {MULTIPART}; type="{DICOM}", or one as {DICOM}.')
-    events = _events(request.content, Reader(parameters.get("boundary", "")))
+    events = _events(chunks, Reader(parameters.get("boundary", "")))
     count = 0
     async for event in events:
         if isinstance(event, PartBegin):
@@ -113,15 +116,28 @@ async def _parts(request: web.Request, services: Services) -> AsyncIterator[_Par
             yield _Part(part_type, events, limits.max_part_bytes)
 
 
-async def _events(content: StreamReader, reader: Reader) -> AsyncIterator[Event]:
-    async for chunk in content.iter_any():
+async def _chunks(content: StreamReader, timeout_s: float) -> AsyncIterator[bytes]:
+    """The body as it arrives; raise RequestTimeout if it pauses for too long."""
+    while True:
+        try:
+            async with asyncio.timeout(timeout_s):
+                chunk = await content.readany()
+        except TimeoutError:
+            raise RequestTimeout from None
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _events(chunks: AsyncIterator[bytes], reader: Reader) -> AsyncIterator[Event]:
+    async for chunk in chunks:
         for event in reader.feed(chunk):
             yield event
     reader.finish()
 
 
-async def _single(content: StreamReader) -> AsyncIterator[Event]:
-    async for chunk in content.iter_any():
+async def _single(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
+    async for chunk in chunks:
         yield PartData(chunk)
     yield PartEnd()
 
@@ -132,8 +148,8 @@ async def _store(archive: Archive, part: _Part, study_uid: str | None) -> StoreO
         return _failure(UnsupportedMediaType(f"A part is not of type {DICOM}."))
     try:
         return await archive.store(aiter(part), study_uid=study_uid)
-    except BadRequest:
-        raise  # the body is malformed: there is no next part
+    except (BadRequest, RequestTimeout):
+        raise  # the body is malformed or stalls: there is no next part
     except IsthmusError as exc:
         return _failure(exc)
 

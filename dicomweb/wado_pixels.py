@@ -126,10 +126,13 @@ class WadoPixels:
 
 
 def parse_frames(text: str) -> list[int]:
-    """Read a frame list such as `1,2,7`; raise BadRequest if it is none."""
+    """Read a frame list such as `1,2,7`; raise BadRequest if it is none or repeats a frame."""
     if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", text) or text.count(",") >= _MAX_FRAMES:
         raise BadRequest("Frames are given as a comma-separated list of numbers from 1 on.")
-    return [int(number) for number in text.split(",")]
+    numbers = [int(number) for number in text.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise BadRequest("A frame is asked for more than once.")
+    return numbers
 
 
 def frame_offers(instance: StoredInstance, *, single: bool) -> list[Offer]:

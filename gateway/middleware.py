@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 REQUESTS = Counter("isthmus_http_requests_total", "Requests answered", ["method", "route", "status"])
 SECONDS = Histogram("isthmus_http_request_seconds", "Time to answer", ["route"])
 _RETRY_AFTER_S = "2"
-_EXPOSED = "Warning, ETag, Content-Location, Location, Retry-After"
+_EXPOSED = "Warning, ETag, Content-Location, Content-Range, Location, Retry-After"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -60,7 +60,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except IsthmusError as exc:
         if exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.warning("%s: %s", route_name(request), exc.message, exc_info=exc.__cause__)
-        return error_response(exc.status, exc.message, retryable=exc.retryable)
+        response = error_response(exc.status, exc.message, retryable=exc.retryable)
+        response.headers.update(exc.headers)
+        return response
     except web.HTTPException as exc:
         if exc.status < HTTPStatus.BAD_REQUEST or exc.content_type == "application/json":
             raise

@@ -88,9 +88,10 @@ async def _serve_http(assignment: Assignment, core: Core) -> None:
     from aiohttp import web
 
     from gateway.app import SHUTDOWN_TIMEOUT_S, create_app
+    from gateway.protocol import Runner
 
     app = await create_app(core, dicom_address=assignment.dicom_address, demo=assignment.demo)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    runner = Runner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:
         listener = socket.socket(fileno=assignment.listener)

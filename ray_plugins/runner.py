@@ -279,9 +279,13 @@ class RayRunner(Runner):
             self._capacity = cast(Any, ray.cluster_resources)()
         except (ConnectionError, OSError, RuntimeError, ValueError) as exc:
             raise RunnerUnavailable(f"Ray could not be started: {str(exc).splitlines()[0]}") from exc
+        finally:
+            if not self._address:
+                self.temp_dir.chmod(0o700)  # Ray opens it to every user, each time that it starts
 
     def _prepare_local(self) -> None:
         self.temp_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.temp_dir.chmod(0o700)
         end_leftovers(self.temp_dir)
         token = self.temp_dir / "token"
         if not token.exists():  # Ray remembers it in this process: a second start must find the same

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 _REQUEST_TIMEOUT_S = 30.0
 _DRAIN_TIMEOUT_S = 7.0
 _ACCEPT_PAUSE_S = 0.2
+#: States of PS3.8 Table 9-10 in which no request will come any more once the connection is closed.
+_WITHOUT_REQUEST = frozenset({"Sta2", "Sta13"})
 
 
 async def run(listener: socket.socket, settings: Settings, archive_for: Callable[[str], Archive]) -> None:
@@ -124,6 +126,7 @@ class _Acceptor(Association):  # type: ignore[misc]
         self.acceptor.supported_contexts = ae.supported_contexts
         self.acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
         self.requestor.address_info = AddressInformation.from_tuple(address)
+        self.bind(evt.EVT_CONN_CLOSE, self._stop_waiting)
         self.bind(evt.EVT_REQUESTED, _prefer_standard_syntaxes)
         self.bind(evt.EVT_C_STORE, _answer_store)
 
@@ -159,6 +162,11 @@ class _Acceptor(Association):  # type: ignore[misc]
             self.dul.run_reactor()
         except Exception as exc:  # noqa: BLE001 - its text may quote the peer
             logger.warning("a connection is closed: its peer broke the protocol (%s)", type(exc).__name__)
+            self._give_up()
+
+    def _stop_waiting(self, _: evt.Event) -> None:
+        """End with a connection that closes before a request: pynetdicom would keep its slot for the whole timeout."""
+        if self.dul.state_machine.current_state in _WITHOUT_REQUEST:
             self._give_up()
 
     def _give_up(self) -> None:

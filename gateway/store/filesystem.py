@@ -133,7 +133,10 @@ class _File:
             _write_all(descriptor, buffers)
             if finish:
                 os.fdatasync(descriptor)
+                unlinked = os.fstat(descriptor).st_nlink == 0
                 self._close()
+                if unlinked:
+                    raise StoreUnavailable("The file was removed while it was being written; nothing was kept.")
 
     def finish(self, buffers: list[bytes | bytearray | memoryview]) -> None:
         self.write(buffers, finish=True)

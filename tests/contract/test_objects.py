@@ -98,6 +98,17 @@ class TestFileSystemStore(ObjectStoreContract):
             await store.put(new_key(), b"data")
         assert not self.root.exists()
 
+    async def test_a_file_removed_while_it_is_written_is_not_committed(self, store):
+        key = new_key()
+        writer = await store.create(key)
+        await writer.write(bytes(2 << 20))
+        (self.root / key).unlink()
+        await writer.write(b"more")
+        with pytest.raises(StoreUnavailable, match="removed"):
+            await writer.commit()
+        await writer.abort()
+        assert await self.raw_get(key) is None
+
     async def test_a_folder_that_cannot_be_made_is_a_configuration_error(self, tmp_path):
         (tmp_path / "file").touch()
         with ThreadPoolExecutor(1) as workers:

@@ -1,16 +1,32 @@
 """STOW-RS over HTTP, on a real archive: honest, partly wrong and hostile requests."""
 
 import asyncio
+import functools
 import io
 
 import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
 
+from dicomweb.ports import Limits
 from tests.dicomweb_support import MULTIPART_DICOM, bodies, multipart, path_of, store
 from tests.samples import ct, part10
 
+#: How long a body may pause for the server `impatient`.
+IMPATIENT_S = 0.5
 FAILED, REFERENCED, OTHER = "00081198", "00081199", "0008119A"
+
+
+@pytest.fixture
+async def impatient(core, serve, monkeypatch):
+    monkeypatch.setattr("gateway.app.Limits", functools.partial(Limits, read_timeout_s=IMPATIENT_S))
+    return await serve(core)
+
+
+async def stalling(body):
+    """A body that stops and never ends."""
+    yield body
+    await asyncio.Event().wait()
 
 
 async def answer(response):
@@ -164,6 +180,34 @@ class TestHostile:
         await writer.wait_closed()
         assert (await client.get(path_of(image))).status == 404
         assert (await store(client, image)).status == 200
+
+    @pytest.mark.parametrize("content_type", [MULTIPART_DICOM, "application/dicom"])
+    async def test_a_body_that_stalls_is_given_up(self, core, impatient, content_type):
+        image = ct()
+        single = content_type == "application/dicom"
+        body = part10(image) if single else multipart(part10(image))
+        response = await post(impatient, stalling(body[:-200]), content_type)
+        assert response.status == 408
+        assert list(await answer(response)) == ["00081190", OTHER]
+        assert (await impatient.get(path_of(image))).status == 404
+        assert [info async for info in core.archive.objects.list()] == []
+
+    async def test_a_body_that_stalls_keeps_what_was_complete(self, impatient):
+        whole = ct()
+        response = await post(impatient, stalling(multipart(part10(whole), part10(ct()))[:-700]))
+        assert response.status == 202
+        assert len((await answer(response))[OTHER]["Value"]) == 1
+        assert (await impatient.get(path_of(whole))).status == 200
+
+    async def test_a_body_that_is_slow_but_does_not_stall(self, impatient):
+        body = multipart(part10(ct()))
+
+        async def pieces():
+            for at in range(0, len(body), 100):
+                yield body[at : at + 100]
+                await asyncio.sleep(IMPATIENT_S / 5)
+
+        assert (await post(impatient, pieces())).status == 200
 
     async def test_study_uid_of_the_path(self, client):
         assert (await store(client, ct(), path="/dicomweb/studies/1.2.x")).status == 400

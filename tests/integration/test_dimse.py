@@ -332,6 +332,21 @@ async def test_connections_far_above_the_limit_are_closed(core, listen):
         assert await asyncio.wait_for(reader.read(), 5) == b""
 
 
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x01\x00\x00", b"GET / HTTP/1.1\r\n\r\n"], ids=["nothing", "a part", "garbage"]
+)
+async def test_connections_that_close_before_a_request_free_their_slots(core, listen, sent):
+    listener = await listen(core, max_associations=2)
+    for _ in range(4):
+        _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(sent)
+        writer.close()
+        await writer.wait_closed()
+    await until(lambda: not associations(), timeout_s=5)
+    code, output = await dcmtk("echoscu", "-aec", "ISTHMUS", "127.0.0.1", listener.port)
+    assert code == 0, output
+
+
 async def test_an_association_that_breaks_off_leaves_nothing(core, listen):
     listener = await listen(core)
     meta, encoded = split(part10(ct(Rows=2048, Columns=2048, PixelData=bytes(8 << 20))))

@@ -7,6 +7,7 @@ import importlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -102,6 +103,11 @@ async def test_events_stream_and_the_result_comes_back(runner: RayRunner, series
     assert result.measurements[0]["value"] == pytest.approx(64 * 64 * 40, rel=1e-3)
     assert Progress(1, "Done") in events
     assert any(isinstance(event, Log) and event.text.startswith("pid ") for event in events)
+
+
+async def test_its_folder_is_private_though_ray_opens_it(runner: RayRunner, series) -> None:
+    await (await runner.submit(task(series, "well"))).result()
+    assert stat.S_IMODE(runner.temp_dir.stat().st_mode) == 0o700
 
 
 async def test_workers_are_kept_warm(runner: RayRunner, series) -> None:

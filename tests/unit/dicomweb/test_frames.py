@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomweb.errors import NotFound
+from dicomweb.errors import BadRequest, NotFound
 from dicomweb.frames import FrameTable, encapsulated, native
+from dicomweb.wado_pixels import parse_frames
 
 
 @given(st.integers(1, 50), st.integers(0, 1 << 40), st.integers(1, 5000))
@@ -42,3 +43,13 @@ def test_frames_that_cannot_be_told_apart(starts):
 def test_no_such_frame(number):
     with pytest.raises(NotFound):
         native(3, 0, 8).ranges(number)
+
+
+def test_a_frame_list():
+    assert parse_frames("3,1,2") == [3, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,", "a", "-1", "1,1", "2,1,2", ",".join(["1"] * 500)])
+def test_what_is_no_frame_list(text):
+    with pytest.raises(BadRequest):
+        parse_frames(text)
