@@ -77,4 +77,3 @@ def _execute(task: Task, registry: Registry, context: Context) -> TaskResult:
     written = write(task, plugin, parameters, volume, result, context.part(*WRITING))
     context.progress(1, "Done")
     return written
-

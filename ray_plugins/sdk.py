@@ -251,9 +251,7 @@ class Result:
     measurements: list[Measurement] = field(default_factory=list)
     surfaces: list[Surface] = field(default_factory=list)
 
-    def segmentation(
-        self, segments: Sequence[Segment], encoding: Literal["LABELMAP", "BINARY"] = "LABELMAP"
-    ) -> Self:
+    def segmentation(self, segments: Sequence[Segment], encoding: Literal["LABELMAP", "BINARY"] = "LABELMAP") -> Self:
         """Give segments, filed as one DICOM SEG. LABELMAP is smaller and faster but cannot hold overlaps."""
         self.segments.extend(segments)
         self.encoding = encoding

@@ -188,16 +188,19 @@ def store_all(gateway: Gateway, contents: list[bytes], acknowledged: list[str]) 
     ae = AE(ae_title="SENDER")
     ae.add_requested_context(CT_IMAGE_STORAGE, ExplicitVRLittleEndian)
     association = ae.associate("127.0.0.1", gateway.dicom_port, ae_title=gateway.ae_title)
-    for content in contents:
-        ds = dcmread(BytesIO(content))
-        try:
+    connection = association.dul.socket.socket
+    try:
+        for content in contents:
+            ds = dcmread(BytesIO(content))
             status = association.send_c_store(ds)
-        except (RuntimeError, ValueError, OSError):
-            return
-        if not status or status.Status != 0:
-            return
-        acknowledged.append(ds.SOPInstanceUID)
-    association.release()
+            if not status or status.Status != 0:
+                return
+            acknowledged.append(ds.SOPInstanceUID)
+        association.release()
+    except (RuntimeError, ValueError, OSError):
+        return
+    finally:
+        connection.close()  # pynetdicom leaves it open when the other side is gone
 
 
 def test_kill_9_during_c_store(tmp_path: Path) -> None:
