@@ -92,6 +92,15 @@ await scenario({}, async (page) => {
   );
   await seen(page, page.locator("x3d-canvas"));
   await photograph(page, "mesh-left");
+
+  const left = await cube();
+  await fling(page, page.locator("x3d-canvas"));
+  await page.waitForFunction(
+    (style) =>
+      document.querySelector(".cube-body").getAttribute("style") !== style,
+    left,
+  );
+  await atRest(page);
 });
 
 await scenario(PHONE, async (page) => {
@@ -113,6 +122,30 @@ await scenario(PHONE, async (page) => {
   await seen(page, page.locator("x3d-canvas"));
   await photograph(page, "mesh-phone");
 });
+
+/** Drags across an element and lets go while moving. */
+async function fling(page, element) {
+  const { x, y, width, height } = await element.boundingBox();
+  const middle = y + height / 2;
+  await page.mouse.move(x + width / 3, middle);
+  await page.mouse.down();
+  await page.mouse.move(x + (width * 2) / 3, middle + 40, { steps: 8 });
+  await page.mouse.up();
+}
+
+/** Waits until the 3D model has kept its orientation for a second. */
+async function atRest(page) {
+  await page.waitForFunction(
+    () => {
+      const body = document.querySelector(".cube-body");
+      const before = body.dataset.seen;
+      body.dataset.seen = body.getAttribute("style");
+      return body.dataset.seen === before;
+    },
+    null,
+    { polling: 1000 },
+  );
+}
 
 /** Waits until the 3D model has been drawn: rendering without a GPU takes its time. */
 async function seen(page, element) {

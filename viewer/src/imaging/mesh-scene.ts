@@ -14,12 +14,15 @@ const OPTIONS = { ContextMenu: false, Notifications: false, SplashScreen: false,
 export class MeshScene {
   readonly element = X3D.createBrowser();
   readonly #browser: X3D.X3DBrowser = this.element.browser;
+  readonly #closed = new AbortController();
   #sphere: Sphere = { center: [0, 0, 0], radius: 1 };
 
   /** @param onTurn called with the camera's orientation whenever it changes */
   constructor(private readonly onTurn: (camera: Rotation) => void) {
     for (const [name, value] of Object.entries(OPTIONS))
       this.#browser.setBrowserOption(name as keyof typeof OPTIONS, value);
+    for (const name of ["mouseup", "touchend"])
+      addEventListener(name, () => this.#stopSpinning(), { signal: this.#closed.signal });
   }
 
   async show(x3d: string): Promise<void> {
@@ -37,8 +40,14 @@ export class MeshScene {
   }
 
   close(): void {
+    this.#closed.abort();
     this.element.remove();
     this.#browser.loseContext();
+  }
+
+  /** A model let go while it moves would turn for ever; X_ITE halts it when this option is set, whatever the value. */
+  #stopSpinning(): void {
+    this.#browser.setBrowserOption("StraightenHorizon", OPTIONS.StraightenHorizon);
   }
 
   /** Adds what the mesh's own file leaves to the viewer: the camera and its sensor, navigation and background. */
