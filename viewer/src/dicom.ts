@@ -11,9 +11,7 @@ export type Dataset = Record<string, Element | undefined>;
 
 const TAGS = {
   StudyDate: "00080020",
-  AccessionNumber: "00080050",
   SOPInstanceUID: "00080018",
-  SOPClassUID: "00080016",
   Modality: "00080060",
   ModalitiesInStudy: "00080061",
   CodeValue: "00080100",

@@ -31,7 +31,6 @@ export interface Segmentation {
   study: string;
   series: string;
   instance: string;
-  title: string;
   references: readonly string[];
   segments: readonly Segment[];
   rows: number;
@@ -75,7 +74,6 @@ export function segmentationOf(study: string, series: string, dataset: Dataset):
     study,
     series,
     instance: text(dataset, "SOPInstanceUID"),
-    title: text(dataset, "SeriesDescription") || "Segmentation",
     references: items(dataset, "ReferencedSeriesSequence").map((reference) => text(reference, "SeriesInstanceUID")),
     segments: items(dataset, "SegmentSequence")
       .map(segmentOf)
