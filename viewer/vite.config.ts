@@ -26,7 +26,6 @@ function xIteFiles() {
 
 export default defineConfig({
   plugins: [xIteFiles()],
-  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     target: "es2022",
     // X_ITE is one module of 1.4 MB, loaded when the first 3D model is opened.

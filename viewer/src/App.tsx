@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useState } from "react";
 import { getInfo } from "./api";
 import { Header } from "./components/Header";
 import { SIGNED_OUT, useResource } from "./hooks";
@@ -22,7 +22,7 @@ export function App() {
   const study = studyOf(path);
   return (
     <>
-      <a class="skip" href="#main">
+      <a className="skip" href="#main">
         Skip to content
       </a>
       <Header info={info.data} />

@@ -1,6 +1,6 @@
 /** Hooks that several pages use. */
 
-import { type Inputs, useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { type DependencyList, useCallback, useEffect, useEffectEvent, useRef, useState } from "react";
 import { ApiError } from "./api";
 import { type ServerEvent, subscribe } from "./events";
 
@@ -13,7 +13,7 @@ export interface Resource<T> {
 }
 
 /** Loads something when `inputs` change; an answer that came too late is dropped. */
-export function useResource<T>(load: (signal: AbortSignal) => Promise<T>, inputs: Inputs): Resource<T> {
+export function useResource<T>(load: (signal: AbortSignal) => Promise<T>, inputs: DependencyList): Resource<T> {
   const [state, setState] = useState<{ data: T | null; error: ApiError | null; loading: boolean }>({
     data: null,
     error: null,
@@ -47,20 +47,21 @@ export function asApiError(error: unknown): ApiError {
 export const SIGNED_OUT = "isthmus:signed-out";
 
 export function useServerEvents(listener: (event: ServerEvent) => void): void {
-  const latest = useRef(listener);
-  latest.current = listener;
-  useEffect(() => subscribe((event) => latest.current(event)), []);
+  const tell = useEffectEvent(listener);
+  useEffect(() => subscribe(tell), []);
 }
 
 /** `call`, once things have been quiet for `delay_ms`. */
 export function useDebounced(call: () => void, delay_ms: number): () => void {
   const timer = useRef(0);
   const latest = useRef(call);
-  latest.current = call;
+  useEffect(() => {
+    latest.current = call;
+  });
   useEffect(() => () => clearTimeout(timer.current), []);
   return useCallback(() => {
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => latest.current(), delay_ms) as unknown as number;
+    timer.current = setTimeout(() => latest.current(), delay_ms);
   }, [delay_ms]);
 }
 

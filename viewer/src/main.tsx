@@ -3,7 +3,12 @@ import "./styles/base.css";
 import "./styles/studies.css";
 import "./styles/study.css";
 import "./styles/runs.css";
-import { render } from "preact";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
 import { App } from "./App";
 
-render(<App />, document.getElementById("app") as HTMLElement);
+createRoot(document.getElementById("app") as HTMLElement).render(
+  <StrictMode>
+    <App />
+  </StrictMode>,
+);

@@ -1,6 +1,6 @@
 /** Addresses of the application: `/` lists studies, `/studies/{uid}` shows one. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useState } from "react";
 
 export interface Address {
   path: string;

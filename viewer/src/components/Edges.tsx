@@ -5,11 +5,11 @@ export function Edges({ orientation }: { orientation: readonly number[] }) {
   const edges = edgesOf(orientation);
   if (!edges) return null;
   return (
-    <div class="edges" aria-hidden="true">
-      <b class="edge-left">{edges.left}</b>
-      <b class="edge-right">{edges.right}</b>
-      <b class="edge-top">{edges.top}</b>
-      <b class="edge-bottom">{edges.bottom}</b>
+    <div className="edges" aria-hidden="true">
+      <b className="edge-left">{edges.left}</b>
+      <b className="edge-right">{edges.right}</b>
+      <b className="edge-top">{edges.top}</b>
+      <b className="edge-bottom">{edges.bottom}</b>
     </div>
   );
 }

@@ -5,7 +5,7 @@ export function EmptyArchive({ info }: { info: Info | null }) {
   const { title, host, port } = listener(info);
   const stow = `${location.origin}/dicomweb/studies`;
   return (
-    <section class="empty">
+    <section className="empty">
       <h2>No studies yet</h2>
       <p>Drop DICOM files or folders on this page, or let another system send them:</p>
       <dl>

@@ -1,4 +1,4 @@
-import { useRef, useState } from "preact/hooks";
+import { type CSSProperties, type KeyboardEvent, useRef, useState } from "react";
 import { useResource } from "../hooks";
 import type { Frame } from "../imaging/frames";
 import type { GestureTarget } from "../imaging/gestures";
@@ -78,7 +78,7 @@ export function FrameViewer({ study, series, modality, frames, segmentation }: P
 
   const noun = frame.position ? "Slice" : "Frame";
   return (
-    <div class="viewer">
+    <div className="viewer">
       <ViewerTools
         modality={modality}
         greyscale={greyscale}
@@ -91,7 +91,7 @@ export function FrameViewer({ study, series, modality, frames, segmentation }: P
         onPlay={play}
         onReset={reset}
       />
-      <div class="stage" data-state={picture ? "ready" : "loading"}>
+      <div className="stage" data-state={picture ? "ready" : "loading"}>
         <canvas
           ref={canvas}
           tabIndex={0}
@@ -100,11 +100,11 @@ export function FrameViewer({ study, series, modality, frames, segmentation }: P
           onKeyDown={onKeyDown}
         />
         <Edges orientation={frame.orientation} />
-        <div class="stage-facts">
+        <div className="stage-facts">
           <span>{`${noun} ${index + 1}/${frames.length}`}</span>
           {greyscale && <span>{`W ${Math.round(window.width)} L ${Math.round(window.center)}`}</span>}
         </div>
-        <output class="stage-readout" ref={readout} />
+        <output className="stage-readout" ref={readout} />
         {segmentation && overlay.data && (
           <SegmentList overlay={overlay.data} hidden={hiddenSegments} onChange={setHiddenSegments} />
         )}
@@ -112,15 +112,15 @@ export function FrameViewer({ study, series, modality, frames, segmentation }: P
         {overlay.error && <Notice error={overlay.error} retry={overlay.reload} />}
       </div>
       {frames.length > 1 && (
-        <label class="slices">
-          <span class="hidden">{noun}</span>
+        <label className="slices">
+          <span className="hidden">{noun}</span>
           <input
             type="range"
             min={1}
             max={frames.length}
             value={index + 1}
-            style={`--loaded:${loaded * 100}%`}
-            onInput={(event) => setIndex(event.currentTarget.valueAsNumber - 1)}
+            style={{ "--loaded": `${loaded * 100}%` } as CSSProperties}
+            onChange={(event) => setIndex(event.currentTarget.valueAsNumber - 1)}
           />
         </label>
       )}

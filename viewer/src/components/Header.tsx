@@ -9,18 +9,18 @@ const PROFILES: Record<string, string> = {
 
 export function Header({ info }: { info: Info | null }) {
   return (
-    <header class="header">
-      <a class="brand" href="/" aria-label="Isthmus: all studies">
+    <header className="header">
+      <a className="brand" href="/" aria-label="Isthmus: all studies">
         <Mark />
         <span>Isthmus</span>
       </a>
       {info && (
-        <ul class="header-facts">
-          {info.demo && <li class="tag tag-demo">Demo data</li>}
-          <li class={info.profile === "none" ? "warn" : ""}>
+        <ul className="header-facts">
+          {info.demo && <li className="tag tag-demo">Demo data</li>}
+          <li className={info.profile === "none" ? "warn" : ""}>
             {PROFILES[info.profile] ?? `De-identified on arrival (${info.profile})`}
           </li>
-          <li class="mono">{info.dicom}</li>
+          <li className="mono">{info.dicom}</li>
         </ul>
       )}
     </header>

@@ -7,7 +7,6 @@ const PATHS = {
   chevron: "M9 6l6 6-6 6",
   contrast: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
   cube: "M12 3l8 4.500v9L12 21l-8-4.500v-9zM12 12l8-4.500M12 12v9M12 12L4 7.500",
-  download: "M12 4v11m-4.500-4 4.500 4.500 4.500-4.500M5 20h14",
   external: "M14 5h5v5M19 5l-8 8M17 14v4.500a.5.5 0 0 1-.5.5h-11a.5.5 0 0 1-.5-.5v-11a.5.5 0 0 1 .5-.5H10",
   image: "M4 5.500h16v13H4zM4 16l4.500-5 4 4.500 2.500-2.500L20 17M15.500 9.500h.01",
   layers: "M12 4l8.500 4.500L12 13 3.500 8.500zM3.500 12.500 12 17l8.500-4.500M3.500 16.500 12 21l8.500-4.500",
@@ -23,7 +22,7 @@ export type IconName = keyof typeof PATHS;
 
 export function Icon({ name }: { name: IconName }) {
   return (
-    <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+    <svg className="icon" viewBox="0 0 24 24" aria-hidden="true">
       <path d={PATHS[name]} />
     </svg>
   );

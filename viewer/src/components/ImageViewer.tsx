@@ -1,4 +1,4 @@
-import { useMemo } from "preact/hooks";
+import { useMemo } from "react";
 import { seriesMetadata } from "../api";
 import { type Dataset, number, seriesUid, text } from "../dicom";
 import { useResource } from "../hooks";
@@ -25,7 +25,7 @@ export function ImageViewer({ study, series, segmentation }: Props) {
   const reports = metadata.data?.filter((dataset) => text(dataset, "ValueType") === "CONTAINER") ?? [];
 
   if (metadata.error) return <Notice error={metadata.error} retry={metadata.reload} />;
-  if (!metadata.data) return <div class="stage stage-waiting" aria-busy="true" />;
+  if (!metadata.data) return <div className="stage stage-waiting" aria-busy="true" />;
   if (frames.length > 0) {
     return (
       <FrameViewer
@@ -39,7 +39,7 @@ export function ImageViewer({ study, series, segmentation }: Props) {
   }
   if (reports.length > 0) return <ReportView reports={reports} />;
   return (
-    <div class="message">
+    <div className="message">
       <h2>This series has no images</h2>
       <p>OHIF may know how to show it.</p>
     </div>

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "react";
 import { type ApiError, type Output, getMesh } from "../api";
 import { asApiError } from "../hooks";
 import type { MeshScene } from "../imaging/mesh-scene";
@@ -39,28 +39,28 @@ export function MeshView({ output, onClose }: { output: Output; onClose: () => v
 
   const look = (from: Direction) => scene.current?.lookFrom(from);
   return (
-    <div class="viewer">
-      <div class="tools" role="toolbar" aria-label="3D model">
-        <button type="button" class="button" onClick={onClose}>
+    <div className="viewer">
+      <div className="tools" role="toolbar" aria-label="3D model">
+        <button type="button" className="button" onClick={onClose}>
           <Icon name="image" />
           Images
         </button>
-        <h2 class="tools-title">{output.title || "3D model"}</h2>
-        <span class="tools-gap" />
-        <button type="button" class="button button-quiet" onClick={() => look(DIRECTIONS[0] as Direction)}>
+        <h2 className="tools-title">{output.title || "3D model"}</h2>
+        <span className="tools-gap" />
+        <button type="button" className="button button-quiet" onClick={() => look(DIRECTIONS[0] as Direction)}>
           <Icon name="reset" />
-          <span class="button-word">Reset</span>
+          <span className="button-word">Reset</span>
         </button>
       </div>
-      <div class="stage stage-mesh" ref={stage} data-state={state}>
+      <div className="stage stage-mesh" ref={stage} data-state={state}>
         {error && <Notice error={error} retry={() => setAttempt(attempt + 1)} />}
         {state === "loading" && !error && (
-          <p class="stage-message" role="status">
+          <p className="stage-message" role="status">
             Loading the 3D model…
           </p>
         )}
         <OrientationCube cube={cube} onLook={look} />
-        <p class="stage-hint">Drag to turn, wheel or pinch to zoom</p>
+        <p className="stage-hint">Drag to turn, wheel or pinch to zoom</p>
       </div>
     </div>
   );

@@ -1,4 +1,4 @@
-import type { Ref } from "preact";
+import type { Ref } from "react";
 import { DIRECTIONS, type Direction, faceTransform } from "../imaging/orientation";
 
 interface Props {
@@ -12,13 +12,13 @@ const HALF_PX = 24;
 /** A cube that says how the patient lies, and turns the view to the side that is pressed. */
 export function OrientationCube({ cube, onLook }: Props) {
   return (
-    <div class="cube" role="group" aria-label="Look from">
-      <div class="cube-body" ref={cube}>
+    <div className="cube" role="group" aria-label="Look from">
+      <div className="cube-body" ref={cube}>
         {DIRECTIONS.map((direction) => (
           <button
             key={direction.letter}
             type="button"
-            style={`transform:${faceTransform(direction, HALF_PX)}`}
+            style={{ transform: faceTransform(direction, HALF_PX) }}
             aria-label={direction.name}
             title={`From: ${direction.name.toLowerCase()}`}
             onClick={() => onLook(direction)}

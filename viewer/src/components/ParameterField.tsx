@@ -13,7 +13,7 @@ export function ParameterField({ id, field, value, problem, onChange }: Props) {
   const about = `${id}-about`;
   if (field.kind === "flag") {
     return (
-      <div class="field field-flag">
+      <div className="field field-flag">
         <input
           id={id}
           type="checkbox"
@@ -21,16 +21,16 @@ export function ParameterField({ id, field, value, problem, onChange }: Props) {
           aria-describedby={about}
           onChange={(event) => onChange(event.currentTarget.checked)}
         />
-        <label for={id}>{field.label}</label>
-        <p class="help" id={about}>
+        <label htmlFor={id}>{field.label}</label>
+        <p className="help" id={about}>
           {field.help}
         </p>
       </div>
     );
   }
   return (
-    <div class="field">
-      <label class="field-label" for={id}>
+    <div className="field">
+      <label className="field-label" htmlFor={id}>
         {field.label}
       </label>
       {field.kind === "number" && (
@@ -62,10 +62,10 @@ export function ParameterField({ id, field, value, problem, onChange }: Props) {
           type="text"
           value={String(value)}
           aria-describedby={about}
-          onInput={(event) => onChange(event.currentTarget.value)}
+          onChange={(event) => onChange(event.currentTarget.value)}
         />
       )}
-      <p class={problem ? "problem" : "help"} id={about}>
+      <p className={problem ? "problem" : "help"} id={about}>
         {problem || field.help}
       </p>
     </div>
@@ -84,7 +84,7 @@ interface NumberProps {
 function NumberControl({ id, about, field, value, problem, onChange }: NumberProps) {
   const limits = { min: field.minimum, max: field.maximum, step: field.step };
   return (
-    <div class="number">
+    <div className="number">
       {field.slider && (
         <input
           type="range"
@@ -92,7 +92,7 @@ function NumberControl({ id, about, field, value, problem, onChange }: NumberPro
           value={Number(value)}
           aria-label={field.label}
           tabIndex={-1}
-          onInput={(event) => onChange(event.currentTarget.value)}
+          onChange={(event) => onChange(event.currentTarget.value)}
         />
       )}
       <input
@@ -103,9 +103,9 @@ function NumberControl({ id, about, field, value, problem, onChange }: NumberPro
         value={value}
         aria-describedby={about}
         aria-invalid={problem !== ""}
-        onInput={(event) => onChange(event.currentTarget.value)}
+        onChange={(event) => onChange(event.currentTarget.value)}
       />
-      {field.unit && <span class="number-unit">{field.unit}</span>}
+      {field.unit && <span className="number-unit">{field.unit}</span>}
     </div>
   );
 }

@@ -1,4 +1,4 @@
-import { useMemo, useState } from "preact/hooks";
+import { type SubmitEvent, useMemo, useState } from "react";
 import { type OfferedPlugin, type Run, getPlugin, startRun } from "../api";
 import { type Dataset, count, number, seriesUid, text } from "../dicom";
 import { asApiError, useResource } from "../hooks";
@@ -30,7 +30,7 @@ export function PluginForm(props: Props) {
   const { name } = props.plugin;
   const plugin = useResource((signal) => getPlugin(name, signal), [name]);
   if (plugin.error) return <Notice error={plugin.error} retry={plugin.reload} />;
-  if (!plugin.data) return <p class="soft">Loading the parameters…</p>;
+  if (!plugin.data) return <p className="soft">Loading the parameters…</p>;
   return <LoadedForm {...props} schema={plugin.data.parameters} />;
 }
 
@@ -52,10 +52,10 @@ function LoadedForm({
   const input = chosen || (plugin.series.includes(current) ? current : (plugin.series[0] ?? ""));
   const problems = problemsIn(fields, values);
 
-  const submit = async (event: SubmitEvent) => {
+  const submit = async (event: SubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
     if (Object.keys(problems).length > 0) {
-      (event.currentTarget as HTMLFormElement).querySelector<HTMLElement>("[aria-invalid=true]")?.focus();
+      event.currentTarget.querySelector<HTMLElement>("[aria-invalid=true]")?.focus();
       return;
     }
     setBusy(true);
@@ -70,10 +70,10 @@ function LoadedForm({
   };
 
   return (
-    <form class="plugin-form" onSubmit={submit} noValidate aria-label={`Parameters of ${plugin.title}`}>
+    <form className="plugin-form" onSubmit={submit} noValidate aria-label={`Parameters of ${plugin.title}`}>
       {inputs.length > 1 && (
-        <label class="field">
-          <span class="field-label">Series</span>
+        <label className="field">
+          <span className="field-label">Series</span>
           <select value={input} onChange={(event) => setChosen(event.currentTarget.value)}>
             {inputs.map((entry) => (
               <option key={seriesUid(entry)} value={seriesUid(entry)}>
@@ -95,16 +95,16 @@ function LoadedForm({
         />
       ))}
       {failure && (
-        <p class="problem" role="alert">
+        <p className="problem" role="alert">
           {failure}
         </p>
       )}
-      <div class="plugin-actions">
-        <button type="submit" class="button button-main" disabled={busy}>
+      <div className="plugin-actions">
+        <button type="submit" className="button button-main" disabled={busy}>
           <Icon name="play" />
           {busy ? "Starting…" : `Run ${plugin.title}`}
         </button>
-        <button type="button" class="button button-quiet" onClick={() => setValues(initialValues(fields))}>
+        <button type="button" className="button button-quiet" onClick={() => setValues(initialValues(fields))}>
           Defaults
         </button>
       </div>

@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useState } from "react";
 import type { OfferedPlugin, Output, Run } from "../api";
 import { type Dataset, seriesUid } from "../dicom";
 import { Icon } from "./Icon";
@@ -32,12 +32,12 @@ export function PluginPanel({ study, offered, series, current, runs, onStarted, 
   return (
     <>
       <h2>Plugins</h2>
-      {offered?.length === 0 && <p class="soft">No plugin accepts the series of this study.</p>}
+      {offered?.length === 0 && <p className="soft">No plugin accepts the series of this study.</p>}
       {offered?.map((plugin) => (
-        <section class="plugin" key={plugin.name} data-plugin={plugin.name}>
+        <section className="plugin" key={plugin.name} data-plugin={plugin.name}>
           <button
             type="button"
-            class="plugin-head"
+            className="plugin-head"
             aria-expanded={plugin.name === shown}
             onClick={() => setOpen(plugin.name === shown ? "" : plugin.name)}
           >
@@ -63,7 +63,7 @@ export function PluginPanel({ study, offered, series, current, runs, onStarted, 
       {runs.length > 0 && (
         <>
           <h2>Runs</h2>
-          <ul class="runs">
+          <ul className="runs">
             {runs.map((run) => (
               <RunCard key={run.id} run={run} onShow={onShow} onRepeat={repeat} />
             ))}

@@ -3,7 +3,7 @@ import { type Dataset, item, items, number, text, unitSign } from "../dicom";
 /** Structured reports (PS3.3 C.17.3) as the nested lists that they are. */
 export function ReportView({ reports }: { reports: readonly Dataset[] }) {
   return (
-    <div class="report">
+    <div className="report">
       {reports.map((report) => (
         <article key={text(report, "SOPInstanceUID")}>
           <h2>{nameOf(report) || "Report"}</h2>
@@ -21,7 +21,7 @@ function Contents({ of }: { of: Dataset }) {
     <ul>
       {content.map((entry, at) => (
         <li key={at}>
-          <span class="report-name">{nameOf(entry)}</span> <span class="report-value">{valueOf(entry)}</span>
+          <span className="report-name">{nameOf(entry)}</span> <span className="report-value">{valueOf(entry)}</span>
           <Contents of={entry} />
         </li>
       ))}

@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useState } from "react";
 import { type Output, type Run, type RunState, cancelRun, meshAs } from "../api";
 import { count, unitSign } from "../dicom";
 import { asApiError } from "../hooks";
@@ -34,30 +34,30 @@ export function RunCard({ run, onShow, onRepeat }: Props) {
   const active = run.state === "queued" || run.state === "running";
   const state = STATES[run.state];
   return (
-    <li class="run" data-state={run.state}>
+    <li className="run" data-state={run.state}>
       <header>
         <h3>{run.title}</h3>
-        <span class="run-state">
+        <span className="run-state">
           {state.icon && <Icon name={state.icon} />}
           {state.word}
         </span>
       </header>
-      <p class="run-facts">
+      <p className="run-facts">
         <time dateTime={run.created}>{timeOf(run.created)}</time>
         {run.started && run.finished && <span>{durationOf(run.started, run.finished)}</span>}
         <span>version {run.version}</span>
       </p>
       {active && <Progress run={run} />}
-      {run.error && <p class="problem">{run.error}</p>}
+      {run.error && <p className="problem">{run.error}</p>}
       {run.measurements.length > 0 && <Measurements run={run} />}
       {run.outputs.length > 0 && (
-        <ul class="outputs" aria-label="Results">
+        <ul className="outputs" aria-label="Results">
           {run.outputs.map((output, at) => (
             <OutputRow key={at} output={output} onShow={onShow} />
           ))}
         </ul>
       )}
-      <details class="run-details" onToggle={(event) => setDetails(event.currentTarget.open)}>
+      <details className="run-details" onToggle={(event) => setDetails(event.currentTarget.open)}>
         <summary>Parameters and log</summary>
         {details && (
           <>
@@ -70,7 +70,7 @@ export function RunCard({ run, onShow, onRepeat }: Props) {
               ))}
             </dl>
             <RunLog id={run.id} state={run.state} />
-            <button type="button" class="button" onClick={() => onRepeat(run)}>
+            <button type="button" className="button" onClick={() => onRepeat(run)}>
               Use these parameters again
             </button>
           </>
@@ -94,22 +94,22 @@ function Progress({ run }: { run: Run }) {
     }
   };
   return (
-    <div class="run-progress">
+    <div className="run-progress">
       <progress max={1} value={run.progress} aria-label={`Progress of ${run.title}`} />
       <p role="status">{run.message || "Waiting for a worker"}</p>
-      <button type="button" class="button button-quiet" onClick={cancel} disabled={asked}>
+      <button type="button" className="button button-quiet" onClick={cancel} disabled={asked}>
         {asked ? "Cancelling…" : "Cancel"}
       </button>
-      {failure && <p class="problem">{failure}</p>}
+      {failure && <p className="problem">{failure}</p>}
     </div>
   );
 }
 
 function Measurements({ run }: { run: Run }) {
   return (
-    <table class="measurements">
-      <caption class="hidden">Measurements of {run.title}</caption>
-      <thead class="hidden">
+    <table className="measurements">
+      <caption className="hidden">Measurements of {run.title}</caption>
+      <thead className="hidden">
         <tr>
           <th scope="col">Measurement</th>
           <th scope="col">Value</th>
@@ -120,7 +120,7 @@ function Measurements({ run }: { run: Run }) {
           <tr key={name}>
             <th scope="row">{name}</th>
             <td>
-              {rounded(value)} <span class="soft">{unitSign(unit)}</span>
+              {rounded(value)} <span className="soft">{unitSign(unit)}</span>
             </td>
           </tr>
         ))}
@@ -133,13 +133,13 @@ function OutputRow({ output, onShow }: { output: Output; onShow: (output: Output
   const mesh = output.kind === "mesh" && output.url;
   return (
     <li>
-      <button type="button" class="button" onClick={() => onShow(output)}>
+      <button type="button" className="button" onClick={() => onShow(output)}>
         <Icon name={OUTPUT_ICONS[output.kind] ?? "image"} />
         {mesh ? `${output.title || "Model"} in 3D` : output.title || output.kind.toUpperCase()}
       </button>
-      {output.triangles !== undefined && <span class="soft">{count(output.triangles, "triangle")}</span>}
+      {output.triangles !== undefined && <span className="soft">{count(output.triangles, "triangle")}</span>}
       {mesh && (
-        <span class="downloads">
+        <span className="downloads">
           {MESH_FILES.map(({ name, type }) => (
             <a
               key={name}

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "react";
 import { type RunState, readLog } from "../api";
 import { asApiError } from "../hooks";
 
@@ -20,9 +20,11 @@ export function RunLog({ id, state }: { id: string; state: RunState }) {
     ).catch((error: unknown) => !control.signal.aborted && setLog(asApiError(error).message));
     return () => control.abort();
   }, [id, active]);
-  useEffect(() => box.current?.scrollTo(0, box.current.scrollHeight), [log]);
+  useEffect(() => {
+    if (box.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [log]);
   return (
-    <pre class="log" ref={box} tabIndex={0} aria-label="Log">
+    <pre className="log" ref={box} tabIndex={0} aria-label="Log">
       {log || "Nothing was logged yet."}
     </pre>
   );

@@ -1,3 +1,4 @@
+import type { CSSProperties } from "react";
 import type { Overlay } from "../imaging/segmentation";
 
 interface Props {
@@ -13,16 +14,16 @@ export function SegmentList({ overlay, hidden, onChange }: Props) {
     if (!next.delete(segment)) next.add(segment);
     onChange(next);
   };
-  if (overlay.extent === 0) return <p class="segments">This segmentation does not lie on these slices.</p>;
+  if (overlay.extent === 0) return <p className="segments">This segmentation does not lie on these slices.</p>;
   return (
-    <fieldset class="segments">
-      <legend class="hidden">Segments shown</legend>
+    <fieldset className="segments">
+      <legend className="hidden">Segments shown</legend>
       {overlay.segmentation.segments.map(({ number, label, color }) => (
         <label key={number}>
           <input
             type="checkbox"
             checked={!hidden.has(number)}
-            style={`--segment:rgb(${color.join(" ")})`}
+            style={{ "--segment": `rgb(${color.join(" ")})` } as CSSProperties}
             onChange={() => toggle(number)}
           />
           {label}

@@ -13,7 +13,7 @@ interface Props {
 
 export function SeriesList({ study, series, current, overlay, onSelect }: Props) {
   return (
-    <nav class="series" aria-label="Series">
+    <nav className="series" aria-label="Series">
       <ul>
         {series.map((entry) => {
           const uid = seriesUid(entry);
@@ -27,9 +27,9 @@ export function SeriesList({ study, series, current, overlay, onSelect }: Props)
                 onClick={() => onSelect(entry)}
               >
                 <Thumbnail resource={paths.series(study, uid)} modality={modality} />
-                <span class="series-title">{text(entry, "SeriesDescription") || "No description"}</span>
-                <span class="series-facts">
-                  <b class="tag">{modality}</b>
+                <span className="series-title">{text(entry, "SeriesDescription") || "No description"}</span>
+                <span className="series-facts">
+                  <b className="tag">{modality}</b>
                   {count(number(entry, "NumberOfSeriesRelatedInstances") ?? 0, "object")}
                 </span>
               </button>

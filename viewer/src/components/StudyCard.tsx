@@ -9,21 +9,21 @@ export function StudyCard({ study }: { study: Dataset }) {
   const images = number(study, "NumberOfStudyRelatedInstances");
   const patient = text(study, "PatientName") || text(study, "PatientID");
   return (
-    <li class="card">
+    <li className="card">
       <a href={studyAddress(uid)}>
-        <div class="card-picture">
+        <div className="card-picture">
           <Thumbnail resource={paths.study(uid)} modality={modalities[0] ?? ""} />
-          <ul class="card-tags" aria-label="Modalities">
+          <ul className="card-tags" aria-label="Modalities">
             {modalities.map((modality) => (
-              <li class="tag" key={modality}>
+              <li className="tag" key={modality}>
                 {modality}
               </li>
             ))}
           </ul>
         </div>
-        <h2>{text(study, "StudyDescription") || <span class="soft">No description</span>}</h2>
-        <p class="card-patient mono">{patient || "No patient ID"}</p>
-        <p class="card-facts">
+        <h2>{text(study, "StudyDescription") || <span className="soft">No description</span>}</h2>
+        <p className="card-patient mono">{patient || "No patient ID"}</p>
+        <p className="card-facts">
           <span>{formatDate(text(study, "StudyDate")) || "No date"}</span>
           {images !== undefined && <span>{count(images, "object")}</span>}
         </p>

@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useState } from "react";
 import { paths } from "../api";
 import { Icon, type IconName } from "./Icon";
 
@@ -12,14 +12,14 @@ export function Thumbnail({ resource, modality }: { resource: string; modality: 
   const [missing, setMissing] = useState(WITHOUT_PICTURE.has(modality));
   if (missing) {
     return (
-      <span class="thumbnail thumbnail-none">
+      <span className="thumbnail thumbnail-none">
         <Icon name={ICONS[modality] ?? "image"} />
       </span>
     );
   }
   return (
     <img
-      class="thumbnail"
+      className="thumbnail"
       src={paths.thumbnail(resource)}
       alt=""
       loading="lazy"

@@ -6,7 +6,7 @@ import { Icon } from "./Icon";
 export function UploadPanel({ progress, onClose }: { progress: UploadProgress; onClose: () => void }) {
   const { total, sent, stored, refused, done } = progress;
   return (
-    <section class="upload" aria-live="polite" aria-label="Upload">
+    <section className="upload" aria-live="polite" aria-label="Upload">
       <header>
         <h2>
           {done
@@ -15,7 +15,7 @@ export function UploadPanel({ progress, onClose }: { progress: UploadProgress; o
         </h2>
         <button
           type="button"
-          class="button button-quiet"
+          className="button button-quiet"
           onClick={onClose}
           aria-label={done ? "Close" : "Stop the upload"}
         >

@@ -30,9 +30,9 @@ export function ViewerTools({
   const presets = modality === "CT" ? CT_PRESETS : [];
   const isChosen = (window: Window) => chosen?.center === window.center && chosen.width === window.width;
   return (
-    <div class="tools" role="toolbar" aria-label="Image">
+    <div className="tools" role="toolbar" aria-label="Image">
       {greyscale && presets.length > 0 && (
-        <div class="segmented" role="group" aria-label="Window">
+        <div className="segmented" role="group" aria-label="Window">
           <button type="button" aria-pressed={chosen === null} onClick={() => onWindow(null)}>
             Default
           </button>
@@ -48,24 +48,30 @@ export function ViewerTools({
           ))}
         </div>
       )}
-      <span class="tools-gap" />
+      <span className="tools-gap" />
       {cine && (
-        <button type="button" class="button button-quiet" aria-pressed={playing} onClick={onPlay}>
+        <button type="button" className="button button-quiet" aria-pressed={playing} onClick={onPlay}>
           <Icon name={playing ? "cancel" : "play"} />
           {playing ? "Stop" : "Play"}
         </button>
       )}
       {greyscale && (
-        <button type="button" class="button button-quiet" aria-pressed={inverted} onClick={onInvert} title="Invert (I)">
+        <button
+          type="button"
+          className="button button-quiet"
+          aria-pressed={inverted}
+          onClick={onInvert}
+          title="Invert (I)"
+        >
           <Icon name="contrast" />
-          <span class="button-word">Invert</span>
+          <span className="button-word">Invert</span>
         </button>
       )}
-      <button type="button" class="button button-quiet" onClick={onReset} title="Reset the view (R)">
+      <button type="button" className="button button-quiet" onClick={onReset} title="Reset the view (R)">
         <Icon name="reset" />
-        <span class="button-word">Reset</span>
+        <span className="button-word">Reset</span>
       </button>
-      <details class="help-box">
+      <details className="help-box">
         <summary aria-label="How to use the viewer">?</summary>
         <dl>
           <dt>Wheel, arrow keys</dt>

@@ -1,7 +1,6 @@
 /** The moving parts of the frame viewer: loading, automatic window, cine, and the canvas with its gestures. */
 
-import type { RefObject } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { type RefObject, useEffect, useEffectEvent, useRef, useState } from "react";
 import type { ApiError } from "../api";
 import { asApiError } from "../hooks";
 import type { Frame } from "../imaging/frames";
@@ -31,15 +30,15 @@ export function useFrames(study: string, series: string, frames: readonly Frame[
 
 /** For series without a window of their own: one that suits the first picture, and stays while scrolling. */
 export function useAutomaticWindow(frames: readonly Frame[], source: FrameSource | null): Window | null {
-  const found = useRef<{ source: FrameSource; window: Window } | null>(null);
-  if (source && found.current?.source !== source) {
-    const index = frames.findIndex((_, at) => source.get(at));
-    const picture = source.get(index);
-    const frame = frames[index];
-    if (picture?.kind === "stored" && frame)
-      found.current = { source, window: windowFor(picture.values, frame.slope, frame.intercept) };
-  }
-  return found.current?.source === source ? (found.current?.window ?? null) : null;
+  const [found, setFound] = useState<{ source: FrameSource; window: Window } | null>(null);
+  if (found && found.source === source) return found.window;
+  const index = frames.findIndex((_, at) => source?.get(at));
+  const picture = source?.get(index);
+  const frame = frames[index];
+  if (!source || !frame || picture?.kind !== "stored") return null;
+  const window = windowFor(picture.values, frame.slope, frame.intercept);
+  setFound({ source, window });
+  return window;
 }
 
 /** Plays the frames in a circle, waiting for those that are not there yet. */
@@ -68,19 +67,15 @@ export function useStage(
   target: GestureTarget,
 ): RefObject<Viewport | null> {
   const viewport = useRef<Viewport | null>(null);
-  const latest = useRef(target);
-  latest.current = target;
+  const scroll = useEffectEvent(target.scroll);
+  const adjustWindow = useEffectEvent(target.adjustWindow);
+  const canWindow = useEffectEvent(target.canWindow);
+  const hover = useEffectEvent(target.hover);
   useEffect(() => {
     const element = canvas.current as HTMLCanvasElement;
     const control = new AbortController();
     viewport.current = new Viewport(element);
-    const passOn: GestureTarget = {
-      scroll: (frames) => latest.current.scroll(frames),
-      adjustWindow: (dx, dy) => latest.current.adjustWindow(dx, dy),
-      canWindow: () => latest.current.canWindow(),
-      hover: (at) => latest.current.hover(at),
-    };
-    listen(element, viewport.current, passOn, control.signal);
+    listen(element, viewport.current, { scroll, adjustWindow, canWindow, hover }, control.signal);
     return () => {
       control.abort();
       viewport.current?.close();

@@ -3,7 +3,7 @@ import { useTitle } from "../hooks";
 export function NotFoundPage() {
   useTitle("Not found");
   return (
-    <main class="message" id="main">
+    <main className="message" id="main">
       <h1>There is no such page</h1>
       <p>
         <a href="/">All studies</a>

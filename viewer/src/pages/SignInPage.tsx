@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { type SubmitEvent, useState } from "react";
 import { ApiError, signIn } from "../api";
 import { Mark } from "../components/Mark";
 import { useTitle } from "../hooks";
@@ -9,9 +9,9 @@ export function SignInPage() {
   const [busy, setBusy] = useState(false);
   const expired = new URLSearchParams(location.search).get("signin") === "expired";
 
-  const submit = async (event: SubmitEvent) => {
+  const submit = async (event: SubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
-    const token = String(new FormData(event.currentTarget as HTMLFormElement).get("token") ?? "").trim();
+    const token = String(new FormData(event.currentTarget).get("token") ?? "").trim();
     setBusy(true);
     try {
       await signIn(token);
@@ -26,11 +26,11 @@ export function SignInPage() {
   };
 
   return (
-    <main class="sign-in" id="main">
+    <main className="sign-in" id="main">
       <Mark />
       <h1>Sign in to Isthmus</h1>
       {expired && (
-        <p class="problem" role="alert">
+        <p className="problem" role="alert">
           This link was used before, or it has expired.
         </p>
       )}
@@ -38,24 +38,24 @@ export function SignInPage() {
         Open the one-time link that <code>isthmus serve</code> printed when it started. It works once.
       </p>
       <form onSubmit={submit}>
-        <label for="token">Or enter an access token</label>
+        <label htmlFor="token">Or enter an access token</label>
         <input
           id="token"
           name="token"
           type="password"
-          autocomplete="current-password"
+          autoComplete="current-password"
           required
           aria-invalid={problem !== ""}
           aria-describedby="token-help"
         />
-        <p id="token-help" class={problem ? "problem" : "help"} role={problem ? "alert" : undefined}>
+        <p id="token-help" className={problem ? "problem" : "help"} role={problem ? "alert" : undefined}>
           {problem || (
             <>
               Whoever runs the gateway makes one with <code>isthmus token create</code>.
             </>
           )}
         </p>
-        <button type="submit" class="button button-main" disabled={busy}>
+        <button type="submit" className="button button-main" disabled={busy}>
           Sign in
         </button>
       </form>

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useEffectEvent, useRef, useState } from "react";
 import { type Info, type StudyFilter, searchStudies } from "../api";
 import { EmptyArchive } from "../components/EmptyArchive";
 import { Icon } from "../components/Icon";
@@ -30,35 +30,35 @@ export function StudiesPage({ info, query }: { info: Info | null; query: URLSear
   const filtered = search !== "" || modality !== "";
 
   return (
-    <main class="studies" id="main">
-      <div class="studies-bar">
+    <main className="studies" id="main">
+      <div className="studies-bar">
         <SearchField value={search} />
         <ModalityFilter value={modality} />
-        <label class="button button-main">
+        <label className="button button-main">
           <Icon name="upload" />
           Add studies
           <input
             type="file"
             multiple
-            class="hidden"
+            className="hidden"
             onChange={(event) => send([...(event.currentTarget.files ?? [])])}
           />
         </label>
       </div>
-      <h1 class="hidden">Studies</h1>
+      <h1 className="hidden">Studies</h1>
       {studies.error && <Notice error={studies.error} retry={studies.reload} />}
       {studies.data && found.length === 0 && !filtered && page === 1 && <EmptyArchive info={info} />}
       {studies.data && found.length === 0 && (filtered || page > 1) && <NoMatch />}
-      <ul class="cards" aria-busy={studies.loading} aria-label="Studies">
+      <ul className="cards" aria-busy={studies.loading} aria-label="Studies">
         {!studies.data &&
           !studies.error &&
-          Array.from({ length: 8 }, (_, at) => <li class="card card-waiting" key={at} />)}
+          Array.from({ length: 8 }, (_, at) => <li className="card card-waiting" key={at} />)}
         {found.map((study) => (
           <StudyCard key={text(study, "StudyInstanceUID")} study={study} />
         ))}
       </ul>
       {search && found.length > 0 && (
-        <p class="studies-count" role="status">
+        <p className="studies-count" role="status">
           {more
             ? `The first ${MAX_MATCHES} matches are shown: say more to narrow them down.`
             : `${count(found.length, "match", "matches")}.`}
@@ -67,7 +67,7 @@ export function StudiesPage({ info, query }: { info: Info | null; query: URLSear
       {!search && (page > 1 || more) && <Pager page={page} more={more} />}
       {progress && <UploadPanel progress={progress} onClose={close} />}
       {dragging && (
-        <div class="drop" aria-hidden="true">
+        <div className="drop" aria-hidden="true">
           <Icon name="upload" />
           Drop DICOM files or folders to store them
         </div>
@@ -92,17 +92,18 @@ async function find(search: string, modality: string, page: number, signal: Abor
 
 function SearchField({ value }: { value: string }) {
   const [typed, setTyped] = useState(value);
-  useEffect(() => setTyped(value), [value]);
+  // A space that was just typed is not in the address.
+  useEffect(() => setTyped((before) => (before.trim() === value ? before : value)), [value]);
   const apply = useDebounced(() => setQuery({ q: typed.trim(), page: "" }), 250);
   return (
-    <form class="search" role="search" onSubmit={(event) => event.preventDefault()}>
+    <form className="search" role="search" onSubmit={(event) => event.preventDefault()}>
       <Icon name="search" />
       <input
         type="search"
         value={typed}
         placeholder="Patient or description"
         aria-label="Search studies by patient or description"
-        onInput={(event) => {
+        onChange={(event) => {
           setTyped(event.currentTarget.value);
           apply();
         }}
@@ -113,8 +114,8 @@ function SearchField({ value }: { value: string }) {
 
 function ModalityFilter({ value }: { value: string }) {
   return (
-    <fieldset class="modalities">
-      <legend class="hidden">Modality</legend>
+    <fieldset className="modalities">
+      <legend className="hidden">Modality</legend>
       {["", ...MODALITIES].map((modality) => (
         <label key={modality}>
           <input
@@ -136,12 +137,12 @@ function Pager({ page, more }: { page: number; more: boolean }) {
     scrollTo(0, 0);
   };
   return (
-    <nav class="pager" aria-label="Pages">
-      <button type="button" class="button" disabled={page === 1} onClick={() => go(page - 1)}>
+    <nav className="pager" aria-label="Pages">
+      <button type="button" className="button" disabled={page === 1} onClick={() => go(page - 1)}>
         Previous page
       </button>
       <span>Page {page}</span>
-      <button type="button" class="button" disabled={!more} onClick={() => go(page + 1)}>
+      <button type="button" className="button" disabled={!more} onClick={() => go(page + 1)}>
         Next page
       </button>
     </nav>
@@ -150,9 +151,9 @@ function Pager({ page, more }: { page: number; more: boolean }) {
 
 function NoMatch() {
   return (
-    <div class="message">
+    <div className="message">
       <h2>No study matches</h2>
-      <button type="button" class="button" onClick={() => setQuery({ q: "", modality: "", page: "" })}>
+      <button type="button" className="button" onClick={() => setQuery({ q: "", modality: "", page: "" })}>
         Show all studies
       </button>
     </div>
@@ -179,8 +180,7 @@ function useUpload() {
 /** Files may be dropped anywhere on the page; whether some are held over it is returned. */
 function useDrop(send: (files: File[]) => void): boolean {
   const [dragging, setDragging] = useState(false);
-  const latest = useRef(send);
-  latest.current = send;
+  const receive = useEffectEvent(send);
   useEffect(() => {
     const control = new AbortController();
     const { signal } = control;
@@ -195,7 +195,7 @@ function useDrop(send: (files: File[]) => void): boolean {
       if (!carriesFiles(event) || !event.dataTransfer) return;
       event.preventDefault();
       setDragging(false);
-      void droppedFiles(event.dataTransfer).then((files) => latest.current(files));
+      void droppedFiles(event.dataTransfer).then(receive);
     };
     addEventListener("dragover", over, { signal });
     addEventListener("dragleave", leave, { signal });

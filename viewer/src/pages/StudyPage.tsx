@@ -1,4 +1,4 @@
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "react";
 import { type Output, type Run, getStudy, listSeries, offeredPlugins, paths } from "../api";
 import { Icon } from "../components/Icon";
 import { ImageViewer } from "../components/ImageViewer";
@@ -56,10 +56,10 @@ export function StudyPage({ study, query }: { study: string; query: URLSearchPar
   const failure = header.error ?? listed.error;
   if (deleted || failure?.status === 404 || failure?.status === 410) return <Gone />;
   return (
-    <main class="study" id="main">
+    <main className="study" id="main">
       <StudyHeader study={study} header={header.data} />
       {failure && <Notice error={failure} retry={reload} />}
-      <div class="study-body">
+      <div className="study-body">
         <SeriesList
           study={study}
           series={series}
@@ -67,14 +67,14 @@ export function StudyPage({ study, query }: { study: string; query: URLSearchPar
           overlay={overlay?.series ?? ""}
           onSelect={select}
         />
-        <section class="study-stage" aria-label="Images" ref={stage}>
+        <section className="study-stage" aria-label="Images" ref={stage}>
           {mesh ? (
             <MeshView output={mesh} onClose={() => setQuery({ mesh: "" })} />
           ) : (
             current && <ImageViewer key={seriesUid(current)} study={study} series={current} segmentation={overlay} />
           )}
         </section>
-        <aside class="panel" aria-label="Plugins and results">
+        <aside className="panel" aria-label="Plugins and results">
           {plugins.error && <Notice error={plugins.error} retry={plugins.reload} />}
           <PluginPanel
             study={study}
@@ -93,24 +93,24 @@ export function StudyPage({ study, query }: { study: string; query: URLSearchPar
 
 function StudyHeader({ study, header }: { study: string; header: Dataset | null }) {
   return (
-    <div class="study-header">
-      <a class="button button-quiet" href="/" aria-label="All studies">
+    <div className="study-header">
+      <a className="button button-quiet" href="/" aria-label="All studies">
         <Icon name="arrow" />
       </a>
-      <div class="study-names">
+      <div className="study-names">
         <h1>{header ? text(header, "StudyDescription") || "No description" : "\u00a0"}</h1>
         {header && (
           <p>
-            <span class="mono">{text(header, "PatientName") || text(header, "PatientID")}</span>
+            <span className="mono">{text(header, "PatientName") || text(header, "PatientID")}</span>
             <span>{formatDate(text(header, "StudyDate"))}</span>
             <span>{texts(header, "ModalitiesInStudy").join(", ")}</span>
           </p>
         )}
       </div>
-      <a class="button" href={paths.ohif(study)} target="_blank" rel="noreferrer">
+      <a className="button" href={paths.ohif(study)} target="_blank" rel="noreferrer">
         <Icon name="external" />
         <span>
-          <span class="wide-only">Open in </span>OHIF
+          <span className="wide-only">Open in </span>OHIF
         </span>
       </a>
     </div>
@@ -119,10 +119,10 @@ function StudyHeader({ study, header }: { study: string; header: Dataset | null 
 
 function Gone() {
   return (
-    <main class="message" id="main">
+    <main className="message" id="main">
       <h1>This study is not in the archive</h1>
       <p>It was deleted, or the address is wrong.</p>
-      <a class="button" href="/">
+      <a className="button" href="/">
         All studies
       </a>
     </main>

@@ -1,6 +1,6 @@
 /** What the study page shows beside the images themselves, and in which order. */
 
-import { useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "react";
 import { type Run, listRuns } from "../api";
 import { type Dataset, number, seriesUid, text } from "../dicom";
 import { useResource, useServerEvents } from "../hooks";
