@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
@@ -22,6 +24,8 @@ from gateway.errors import CatalogueUnavailable, ConfigurationError
 T = TypeVar("T")
 #: An acknowledged write survives the loss of power and of a primary.
 DURABLE = WriteConcern(w="majority", j=True)
+_TRANSACTION_TIMEOUT_S = 30.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.1
 _OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
@@ -74,15 +78,49 @@ async def watch(collection: Any, pipeline: Sequence[Mapping[str, Any]], **option
 
 
 async def transaction(client: Any, work: Callable[[Any], Awaitable[T]]) -> T:
-    """Run `work(session)` in a durable transaction, again from its start when another writer was faster."""
+    """Run `work(session)` in a durable transaction, again from its start when another writer was faster.
+
+    The driver's own `with_transaction` goes on for two minutes when no server can be found; this one gives up at once.
+    """
+    deadline = time.monotonic() + _TRANSACTION_TIMEOUT_S
+    pause_s = _FIRST_PAUSE_S
     async with await _awaited(client.start_session()) as session:
-        result: T = await session.with_transaction(
-            work,
-            read_concern=ReadConcern("snapshot"),
-            write_concern=DURABLE,
-            read_preference=ReadPreference.PRIMARY,
+        while True:
+            try:
+                return await _attempt(session, work, deadline)
+            except PyMongoError as exc:
+                if not _may_retry(exc, "TransientTransactionError", deadline):
+                    raise
+            await asyncio.sleep(pause_s * (0.5 + secrets.randbelow(1024) / 1024))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+async def _attempt(session: Any, work: Callable[[Any], Awaitable[T]], deadline: float) -> T:
+    """Do the work once and commit it; a commit whose answer was lost is asked for again, which does no harm."""
+    await _awaited(
+        session.start_transaction(
+            read_concern=ReadConcern("snapshot"), write_concern=DURABLE, read_preference=ReadPreference.PRIMARY
         )
-        return result
+    )
+    try:
+        result = await work(session)
+    except BaseException:
+        with suppress(PyMongoError):
+            await session.abort_transaction()
+        raise
+    while True:
+        try:
+            await session.commit_transaction()
+        except PyMongoError as exc:
+            if not _may_retry(exc, "UnknownTransactionCommitResult", deadline):
+                raise
+        else:
+            return result
+
+
+def _may_retry(exc: PyMongoError, label: str, deadline: float) -> bool:
+    lost = isinstance(exc, ServerSelectionTimeoutError)
+    return exc.has_error_label(label) and not lost and time.monotonic() < deadline
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The catalogue contract, on a real mongod, with each driver that can be selected."""
 
 import asyncio
+import gc
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -172,8 +173,9 @@ async def test_change_stream(catalogue: Catalogue) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Motor leaves a refused socket behind
 @pytest.mark.parametrize("name", ["pymongo", "motor"])
-async def test_unreachable_is_one_retryable_error(name: str) -> None:
-    client = driver.connect(MongoSettings(driver=name), "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
+async def test_unreachable_is_one_retryable_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(driver._OPTIONS, "serverSelectionTimeoutMS", 300)
+    client = driver.connect(MongoSettings(driver=name), "mongodb://127.0.0.1:1/")
     catalogue = Catalogue(client, "nowhere")
     try:
         for attempt in (catalogue.count(), catalogue.instances(Resource("1.2")), catalogue.add(row())):
@@ -182,6 +184,8 @@ async def test_unreachable_is_one_retryable_error(name: str) -> None:
             assert caught.value.retryable
     finally:
         await driver.close(client)
+        del client, catalogue
+        gc.collect()
 
 
 async def test_replacing_catalogue(catalogue: Catalogue) -> None:
