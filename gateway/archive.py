@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dicomweb.query import Query
 from dicomweb.resource import Resource
 from gateway.config import Settings
 from gateway.deid.engine import Deidentifier
+from gateway.deid.keys import derive
 from gateway.errors import ObjectNotFound
 from gateway.ingest import Ingest, IngestLimits
 from gateway.store import derived, driver
@@ -64,6 +64,7 @@ class Archive:
         self._workers = workers
         self._metadata = MetadataReader(catalogue, objects, workers.run, root)
         self._key = key
+        self._digest_key = derive(key, "sameness")
         self._profiles: dict[str, Deidentifier] = {}
 
     def for_source(self, source: Source) -> BoundArchive:
@@ -81,9 +82,8 @@ class Archive:
         """Take in one Part 10 file; see `dicomweb.ports.Archive.store`."""
         largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
         limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
-        digest_key = hmac.digest(self._key, b"sameness", hashlib.sha256)
         profile = await self._profile(self.profile_of(source))
-        attempt = Ingest(self.catalogue, self.objects, self._workers, profile, digest_key, limits, str(source))
+        attempt = Ingest(self.catalogue, self.objects, self._workers, profile, self._digest_key, limits, str(source))
         return await attempt.take(part, study_uid=study_uid)
 
     async def search(self, query: Query) -> SearchPage:

@@ -26,19 +26,18 @@ _SHIPPED = ("CT_small.dcm", "MR_small.dcm", "examples_ybr_color.dcm", "US1_J2KR.
 _PHANTOM = Phantom(shape=(80, 192, 192), spacing_mm=(2.0, 1.2, 1.2), radius_mm=45.0, marrow_mm=30.0)
 
 
-async def load(archive: Archive) -> bool:
-    """Store the demonstration studies, once: what a user deleted of them stays deleted. Always True."""
+async def load(archive: Archive) -> None:
+    """Store the demonstration studies, once: what a user deleted of them stays deleted."""
     db = archive.catalogue.db
     async with driver.wrapped():
         if await db.keys.find_one({"_id": "demo"}):
-            return True
+            return
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as made:
         files = await asyncio.to_thread(_files, Path(made))
         report = await import_files(archive, files, _SOURCE)
     async with driver.wrapped():
         await db.keys.insert_one({"_id": "demo"})
     logger.info("demonstration studies: %d instances stored, %d not taken", report.stored, len(report.failed))
-    return True
 
 
 def _files(made: Path) -> list[Path]:

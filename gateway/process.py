@@ -111,12 +111,20 @@ async def _serve_dicom(assignment: Assignment, core: Core) -> None:
 
 
 async def _dispatch(assignment: Assignment, core: Core) -> None:
+    """Run plugins, if they are to run, and keep the archive in order."""
+    _announce(assignment)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_sweep(core))
+        group.create_task(_derive(core))
+        group.create_task(_run_plugins(core) if core.settings.ray.enabled else _follow_deletions(core))
+
+
+async def _run_plugins(core: Core) -> None:
     from gateway.jobs import dispatcher
     from ray_plugins.registry import Registry
     from ray_plugins.runner import RayRunner
 
-    settings = assignment.settings
-    _announce(assignment)
+    settings = core.settings
     runner = RayRunner(
         settings.data.dir.absolute() / "ray",
         address=settings.ray.address,
@@ -124,22 +132,14 @@ async def _dispatch(assignment: Assignment, core: Core) -> None:
         object_store_bytes=settings.ray.object_store_mb << 20,
         environment=_aws_environment(settings),
     )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_sweep(core))
-        group.create_task(_derive(core))
-        if not settings.ray.enabled:
-            group.create_task(_follow_deletions(core))
-        else:
-            group.create_task(
-                dispatcher.run(
-                    settings,
-                    core.catalogue.db,
-                    lambda kind: core.archive.for_source(Source(kind)),
-                    core.objects,
-                    runner,
-                    Registry(),
-                )
-            )
+    await dispatcher.run(
+        settings,
+        core.catalogue.db,
+        lambda kind: core.archive.for_source(Source(kind)),
+        core.objects,
+        runner,
+        Registry(),
+    )
 
 
 async def _sweep(core: Core) -> None:

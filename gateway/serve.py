@@ -56,8 +56,9 @@ async def serve(settings: Settings, *, with_demo: bool) -> None:
         async with open_core(settings, uri, key) as core:
             await check_key(core, key)
             link = await _sign_in_link(core)
-            shown = await demo.load(core.archive) if with_demo else False
-        children = await stack.enter_async_context(_children(settings, uri, key, http, dicom, shown))
+            if with_demo:
+                await demo.load(core.archive)
+        children = await stack.enter_async_context(_children(settings, uri, key, http, dicom, with_demo))
         if await _until(stop, children):
             _say(settings, link)
             await stop.wait()
@@ -209,12 +210,14 @@ class _Child:
 
 @asynccontextmanager
 async def _children(
-    settings: Settings, uri: str, key: bytes, http: socket.socket, dicom: socket.socket, shown: bool
+    settings: Settings, uri: str, key: bytes, http: socket.socket, dicom: socket.socket, with_demo: bool
 ) -> AsyncIterator[list[_Child]]:
     roles: list[tuple[Role, int]] = [("http", http.fileno())] * settings.http.workers
     roles += [("dicom", dicom.fileno()), ("jobs", dicom.fileno())]
     address = str(settings.dicom.bind)
-    children = [_Child(Assignment(role, settings, uri, key, listener, -1, address, shown)) for role, listener in roles]
+    children = [
+        _Child(Assignment(role, settings, uri, key, listener, -1, address, with_demo)) for role, listener in roles
+    ]
     tasks = [asyncio.create_task(child.supervise()) for child in children]
     try:
         yield children

@@ -235,6 +235,9 @@ class Catalogue:
                 async with self._turn():  # what arrives while others commit joins the group
                     group, self._waiting = self._waiting[:_MAX_FLUSH], self._waiting[_MAX_FLUSH:]
                     await self._flush(group)
+        except Exception as exc:  # noqa: BLE001 - no turn could be had: nobody may wait for ever
+            unserved, self._waiting = self._waiting, []
+            _fail(unserved, exc)
         finally:
             self._flusher = None
 
@@ -246,9 +249,7 @@ class Catalogue:
                 for one in group:  # what one row is at fault for is no failure of the others
                     await self._flush([one])
                 return
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(exc)
+            _fail(group, exc)
         else:
             for (_, future), outcome in zip(group, outcomes, strict=True):
                 if not future.done():
@@ -257,9 +258,8 @@ class Catalogue:
     async def _commit(self, rows: list[InstanceRow]) -> list[Added]:
         """Decide what is new and write it; decide again if another process wrote one of the rows meanwhile."""
         async with driver.wrapped():
-            known = (
-                await self._known(rows) if self._replace else {}
-            )  # most rows are new: write first, look if one is not
+            # most rows are new: write first, and look only if one is not
+            known = await self._known(rows) if self._replace else {}
             while True:
                 outcomes, new = self._decide(rows, known)
                 if not new:
@@ -373,6 +373,12 @@ class Catalogue:
             ],
             session=session,
         )
+
+
+def _fail(group: list[tuple[InstanceRow, asyncio.Future[Added]]], exc: Exception) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(exc)
 
 
 def _is_duplicate(exc: DuplicateKeyError | BulkWriteError) -> bool:

@@ -86,7 +86,6 @@ class MetadataReader:
             cursor = self._db.instances.find(selector(resource), {"json_gzip": 1, "study_uid": 1, "series_uid": 1})
             found = await cursor.sort([("number", 1), ("_id", 1)]).to_list(None)
         if not found:
-            await derived.refresh(self._db, resource.study_uid)
             await self._catalogue.raise_missing(resource)
         return _metadata(await self._run(_join, [(row["json_gzip"], self._bulkdata(row)) for row in found]))
 

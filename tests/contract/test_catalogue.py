@@ -4,6 +4,7 @@ import asyncio
 import gc
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -197,3 +198,15 @@ async def test_replacing_catalogue(catalogue: Catalogue) -> None:
     (found,) = await replacing.instances(Resource("1.2.1"))
     assert found.size == 7
     await replacing.close()
+
+
+async def test_without_a_turn_nobody_waits_for_ever(catalogue: Catalogue) -> None:
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[None]:
+        raise OSError("no lock")
+        yield
+
+    stuck = Catalogue(catalogue.client, catalogue.db.name, turn=broken)
+    with pytest.raises(OSError, match="no lock"):
+        await asyncio.wait_for(stuck.add(row()), 5)
+    await stuck.close()
