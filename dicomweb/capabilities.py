@@ -23,12 +23,16 @@ _OFFERS = [Offer(_WADL), Offer(JSON)]
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What one kind of handler does: its name in Table H-1, media types of answers and requests, query parameters."""
+    """What one kind of handler does: its name in Table H-1, media types of answers and requests, query parameters.
+
+    `statuses` are those of success.
+    """
 
     name: str
     produces: Sequence[str] = ()
     consumes: Sequence[str] = ()
     query: Sequence[str] = ()
+    statuses: Sequence[int] = (200,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def wadl(base: str, routes: Sequence[Route]) -> bytes:
     resources = _add(application, "resources", base=base + "/")
     by_path: dict[str, ET.Element] = {}
     for route in routes:
-        path = _template(route.path)
+        path = template(route.path)
         if path not in by_path:
             by_path[path] = _add(resources, "resource", path=path)
             for name in re.findall(r"\{(\w+)\}", path):
@@ -93,10 +97,10 @@ def _add(parent: ET.Element, element: str, **attributes: str) -> ET.Element:
 
 
 def _json(base: str, routes: Sequence[Route]) -> bytes:
-    resources = [{"method": one.method, "path": _template(one.path)} | asdict(one.transaction) for one in routes]
+    resources = [{"method": one.method, "path": template(one.path)} | asdict(one.transaction) for one in routes]
     return dicom_json.dumps({"base": base, "resources": resources})
 
 
-def _template(path: str) -> str:
+def template(path: str) -> str:
     """A path template without aiohttp's patterns: `bulkdata/{path:.+}` is `bulkdata/{path}`."""
     return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", path).lstrip("/")

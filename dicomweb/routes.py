@@ -35,12 +35,12 @@ _PIXEL_DATA = Transaction("Retrieve Pixel Data", _PIXELS, query=["accept"])
 _BULK_DATA = Transaction("Retrieve Bulkdata", _BULK, query=["accept"])
 _RENDERED = Transaction("Retrieve Rendered", _PICTURES, query=["accept", "viewport", "window", "quality"])
 _THUMBNAIL = Transaction("Retrieve Thumbnail", render.MEDIA_TYPES, query=["accept", "viewport"])
-_STORE = Transaction("Store Instances", [DICOM_JSON], _FILES)
-_DELETE = Transaction("Delete")
+_STORE = Transaction("Store Instances", [DICOM_JSON], _FILES, statuses=[200, 202])
+_DELETE = Transaction("Delete", statuses=[204])
 
 
-def add_routes(app: web.Application, services: Services, prefix: str = "/dicomweb") -> None:
-    """Serve QIDO-RS, WADO-RS, STOW-RS and their capabilities below `prefix`."""
+def add_routes(app: web.Application, services: Services, prefix: str = "/dicomweb") -> list[Route]:
+    """Serve all services and their capabilities below `prefix`; return the route table."""
     codecs.register()
     table = routes(services)
     for route in table:
@@ -48,6 +48,7 @@ def add_routes(app: web.Application, services: Services, prefix: str = "/dicomwe
     capabilities = Capabilities(services, table)
     for path in (prefix, prefix + "/"):
         app.router.add_route("OPTIONS", path, capabilities.describe)
+    return table
 
 
 def routes(services: Services) -> list[Route]:

@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client import multiprocess
 
 import viewer.static
+from dicomweb import openapi
 from dicomweb import routes as dicomweb_routes
 from dicomweb.ports import Limits, Services
 from gateway import __version__, middleware
@@ -50,9 +51,10 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     app.router.add_get("/health/ready", _ready)
     app.router.add_get("/metrics", _metrics)
     auth.add_routes(app, settings, tokens)
-    dicomweb_routes.add_routes(app, _dicomweb_services(core), prefix=DICOMWEB)
+    table = dicomweb_routes.add_routes(app, _dicomweb_services(core), prefix=DICOMWEB)
     registry = await core.workers.run(Registry)  # reads entry points from disk
-    api_routes.add_routes(app, _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo}))
+    services = _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo})
+    api_routes.add_routes(app, services, described=openapi.paths(table, DICOMWEB))
     viewer.static.add_routes(app, VIEWER_DIST, VIEWER_OHIF)
     return app
 

@@ -48,8 +48,8 @@ class Operation:
     errors: tuple[HTTPStatus, ...] = ()
 
 
-def describe(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The OpenAPI document of these operations."""
+def describe(operations: Iterable[Operation], others: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The OpenAPI document of these operations, and of path items described elsewhere."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -60,14 +60,14 @@ def describe(operations: Iterable[Operation]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Isthmus REST API",
+            "title": "Isthmus",
             "version": __version__,
-            "description": "All that is not DICOMweb, which is at /dicomweb (DICOM PS3.18).",
+            "description": "The DICOMweb services (DICOM PS3.18), and a REST API for all that they do not cover.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}, {"session": []}],
-        "paths": paths,
+        "paths": paths | dict(others or {}),
         "components": {"schemas": dict(SCHEMAS), "securitySchemes": schemes},
     }
 
@@ -104,9 +104,9 @@ def _responses(operation: Operation) -> dict[str, Any]:
     return answers
 
 
-def handler(operations: Iterable[Operation]) -> Handler:
+def handler(operations: Iterable[Operation], others: Mapping[str, Any] | None = None) -> Handler:
     """A handler that answers with the description."""
-    document = describe(operations)
+    document = describe(operations, others)
 
     async def get_openapi(_: web.Request) -> web.Response:
         """Describe this API."""

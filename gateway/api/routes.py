@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 
@@ -87,15 +88,18 @@ OPERATIONS: tuple[Operation, ...] = (
 _ENDLESS = frozenset({runs.stream_log, stream.stream_events})
 
 
-def add_routes(app: web.Application, services: ApiServices) -> None:
-    """Register the API and let its event hub run while the application does."""
+def add_routes(app: web.Application, services: ApiServices, described: Mapping[str, Any] | None = None) -> None:
+    """Register the API and let its event hub run while the application does.
+
+    `described` are OpenAPI path items of other services, which its description is to hold too.
+    """
     app[SERVICES] = services
     for operation in OPERATIONS:
         if operation.method == "GET":
             app.router.add_get(operation.path, operation.handler, allow_head=operation.handler not in _ENDLESS)
         else:
             app.router.add_route(operation.method, operation.path, operation.handler)
-    app.router.add_get("/api/openapi.json", openapi.handler(OPERATIONS))
+    app.router.add_get("/api/openapi.json", openapi.handler(OPERATIONS, described))
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)
 
