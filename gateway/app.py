@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import prometheus_client
 from aiohttp import web
@@ -22,7 +21,7 @@ from gateway.api.services import ApiServices
 from gateway.archive import Source
 from gateway.auth import web as auth
 from gateway.auth.tokens import Tokens
-from gateway.config import Settings
+from gateway.forwarding import Forwarding
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
 from gateway.wiring import DICOMWEB, VIEWER_DIST, VIEWER_OHIF, Core, dicomweb_path
@@ -37,12 +36,13 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     """Build the application around an open archive."""
     settings = core.settings
     tokens = Tokens(core.catalogue.db)
+    forwarding = Forwarding(settings.http.public_url, settings.http.trusted_proxies)
     app = web.Application(
         middlewares=[
             middleware.observe,
             middleware.answer_errors,
             middleware.preflight,
-            auth.middleware(settings, tokens),
+            auth.middleware(settings, tokens, forwarding),
         ]
     )
     app[CORE] = core
@@ -50,8 +50,8 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     app.router.add_get("/health/live", _live)
     app.router.add_get("/health/ready", _ready)
     app.router.add_get("/metrics", _metrics)
-    auth.add_routes(app, settings, tokens)
-    table = dicomweb_routes.add_routes(app, _dicomweb_services(core), prefix=DICOMWEB)
+    auth.add_routes(app, settings, tokens, forwarding)
+    table = dicomweb_routes.add_routes(app, _dicomweb_services(core, forwarding), prefix=DICOMWEB)
     registry = await core.workers.run(Registry)  # reads entry points from disk
     services = _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo})
     api_routes.add_routes(app, services, described=openapi.paths(table, DICOMWEB))
@@ -59,11 +59,12 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     return app
 
 
-def _dicomweb_services(core: Core) -> Services:
+def _dicomweb_services(core: Core, forwarding: Forwarding) -> Services:
+    root = dicomweb_path(core.settings)
     return Services(
         archive=lambda request: core.archive.for_source(Source("stow", _user(request))),
         run=core.workers.run,
-        public_base=lambda request: public_base(request, core.settings),
+        public_base=lambda request: f"{forwarding.origin(request)}{root}",
         limits=Limits(max_part_bytes=core.settings.http.max_part_bytes),
     )
 
@@ -86,22 +87,6 @@ def _api_services(core: Core, registry: Registry, info: Mapping[str, Any]) -> Ap
 def _user(request: web.Request) -> str:
     principal = request.get(auth.PRINCIPAL)
     return principal.user if principal is not None else ""
-
-
-def public_base(request: web.Request, settings: Settings) -> str:
-    """The absolute URL of the DICOMweb root as the caller reaches it.
-
-    `http.public_url` decides; else the request's own host, with the forwarding headers of trusted proxies only.
-    """
-    public = settings.http.public_url
-    if public:
-        parts = urlsplit(public)
-        return f"{parts.scheme}://{parts.netloc}{dicomweb_path(settings)}"
-    scheme, host = request.scheme, request.host
-    if request.remote in settings.http.trusted_proxies:
-        scheme = request.headers.get("X-Forwarded-Proto", scheme).split(",")[0].strip()
-        host = request.headers.get("X-Forwarded-Host", host).split(",")[0].strip()
-    return f"{scheme}://{host}{DICOMWEB}"
 
 
 async def _live(_: web.Request) -> web.Response:

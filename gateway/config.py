@@ -7,6 +7,7 @@ command-line options. Settings are frozen; each part of the gateway gets the sec
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import os
 import tomllib
@@ -295,6 +296,7 @@ def _validate(settings: Settings) -> None:
             f"http.bind = {http.bind} reaches beyond this machine: set http.tls_cert and http.tls_key, "
             "or name the proxy that ends TLS in http.trusted_proxies."
         )
+    _check_networks(http.trusted_proxies)
     if http.workers < 1:
         raise ConfigurationError("http.workers must be at least 1.")
     if not 1 <= len(settings.dicom.ae_title.strip()) <= 16:
@@ -306,3 +308,13 @@ def _validate(settings: Settings) -> None:
             "ray.address names a cluster, which must reach the pixels: use S3, or set storage.shared = true "
             "if storage.dir is mounted at the same path on every node."
         )
+
+
+def _check_networks(addresses: tuple[str, ...]) -> None:
+    for address in addresses:
+        try:
+            ipaddress.ip_network(address.strip(), strict=False)
+        except ValueError as exc:
+            raise ConfigurationError(
+                "http.trusted_proxies must hold IP addresses or networks such as 10.1.0.0/16."
+            ) from exc

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 REQUESTS = Counter("isthmus_http_requests_total", "Requests answered", ["method", "route", "status"])
 SECONDS = Histogram("isthmus_http_request_seconds", "Time to answer", ["route"])
 _RETRY_AFTER_S = "2"
-_EXPOSED = "Warning, ETag, Content-Location, Content-Range, Location, Retry-After"
+_EXPOSED = "Warning, ETag, Accept-Ranges, Content-Location, Content-Range, Location, Retry-After, X-Request-ID"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -87,20 +87,23 @@ def headers(origins: tuple[str, ...]) -> Callable[[web.Request, web.StreamRespon
     """An on_response_prepare hook: what every response says to browsers, streamed ones too.
 
     Pages of the origins named may read answers, as a viewer served elsewhere does; without an origin no CORS header.
+    A picture in such a page is asked for without an Origin, so that its resource policy cannot depend on one.
     """
     allowed = frozenset(origins)
+    policy = "cross-origin" if allowed else "same-origin"
 
     async def add(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("X-Request-ID", request_id.get())
         response.headers.setdefault("Referrer-Policy", "no-referrer")
         response.headers.setdefault("Cache-Control", "private, no-cache")
+        response.headers.setdefault("Cross-Origin-Resource-Policy", policy)
         response.headers["Server"] = "Isthmus"
         origin = request.headers.get("Origin", "")
         if origin in allowed:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = _EXPOSED
-            response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        if allowed:
             response.headers.add("Vary", "Origin")
 
     return add
@@ -115,7 +118,7 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
         status=HTTPStatus.NO_CONTENT,
         headers={
             "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
-            "Access-Control-Allow-Headers": "Authorization, Content-Type, Accept, Range, If-None-Match",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, Accept, Range, If-Range, If-None-Match",
             "Access-Control-Max-Age": "600",
         },
     )

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 from dicomweb.errors import Forbidden, Unauthenticated
 from gateway.auth.tokens import Principal, Tokens
 from gateway.config import Settings
+from gateway.forwarding import Forwarding
 
 COOKIE = "isthmus_session"
 #: The caller of a request that needed one.
@@ -22,7 +23,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ANYONE = Principal("local", "none")
 
 
-def middleware(settings: Settings, tokens: Tokens) -> Middleware:
+def middleware(settings: Settings, tokens: Tokens, forwarding: Forwarding) -> Middleware:
     """Let through what is public or signed in; raise Unauthenticated or Forbidden otherwise."""
     allowed_hosts = _hosts(settings)
 
@@ -31,16 +32,16 @@ def middleware(settings: Settings, tokens: Tokens) -> Middleware:
         if settings.auth.mode == "none":
             if not _is_ours(request.host, allowed_hosts):
                 raise Forbidden("Without authentication the gateway answers only to names of this machine.")
-            _check_origin(request)
+            _check_origin(request, forwarding)
             request[PRINCIPAL] = _ANYONE
         elif _needs_principal(request):
-            request[PRINCIPAL] = await _principal(request, tokens)
+            request[PRINCIPAL] = await _principal(request, tokens, forwarding)
         return await handler(request)
 
     return authenticate
 
 
-def add_routes(app: web.Application, settings: Settings, tokens: Tokens) -> None:
+def add_routes(app: web.Application, settings: Settings, tokens: Tokens, forwarding: Forwarding) -> None:
     """`GET /login?once=CODE` from the printed link, `POST /login` with a token, `POST /logout`."""
     lifetime = timedelta(hours=settings.auth.session_hours)
 
@@ -48,21 +49,22 @@ def add_routes(app: web.Application, settings: Settings, tokens: Tokens) -> None
         secret = await tokens.redeem(request.query.get("once", ""), lifetime)
         response = web.HTTPSeeOther("/" if secret else "/?signin=expired")
         if secret:
-            _set_cookie(request, response, secret, lifetime)
+            _set_cookie(response, secret, lifetime, secure=forwarding.origin(request).scheme == "https")
         return response
 
     async def with_token(request: web.Request) -> web.StreamResponse:
-        _check_origin(request)
+        _check_origin(request, forwarding)
         given = await request.post()
         principal = await tokens.check(str(given.get("token", "")), "bearer")
         if principal is None:
             raise Unauthenticated("This token is not valid.")
         response = web.HTTPSeeOther("/")
-        _set_cookie(request, response, await tokens.create("session", principal.user, lifetime), lifetime)
+        session = await tokens.create("session", principal.user, lifetime)
+        _set_cookie(response, session, lifetime, secure=forwarding.origin(request).scheme == "https")
         return response
 
     async def log_out(request: web.Request) -> web.StreamResponse:
-        _check_origin(request)
+        _check_origin(request, forwarding)
         await tokens.revoke(request.cookies.get(COOKIE, ""))
         response = web.HTTPSeeOther("/")
         response.del_cookie(COOKIE)
@@ -79,37 +81,38 @@ def _needs_principal(request: web.Request) -> bool:
     return request.path.startswith(_PROTECTED) and request.path not in _PUBLIC_API
 
 
-async def _principal(request: web.Request, tokens: Tokens) -> Principal:
+async def _principal(request: web.Request, tokens: Tokens, forwarding: Forwarding) -> Principal:
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         principal = await tokens.check(secret.strip(), "bearer")
     else:
-        _check_origin(request)
+        _check_origin(request, forwarding)
         principal = await tokens.check(request.cookies.get(COOKIE, ""), "session")
     if principal is None:
         raise Unauthenticated
     return principal
 
 
-def _check_origin(request: web.Request) -> None:
-    """A cookie travels with requests that other sites cause: those may not change anything."""
-    if request.method in _SAFE:
+def _check_origin(request: web.Request, forwarding: Forwarding) -> None:
+    """A cookie travels with requests that other sites cause: those may not change anything, nor open a WebSocket."""
+    if request.method in _SAFE and request.headers.get("Upgrade", "").lower() != "websocket":
         return
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
-    foreign_origin = origin is not None and urlsplit(origin).netloc != request.host
+    own = (request.host, forwarding.origin(request).host)
+    foreign_origin = origin is not None and urlsplit(origin).netloc not in own
     if site in ("cross-site", "same-site") or (site is None and foreign_origin):
         raise Forbidden("Requests from other sites are not accepted.")
 
 
-def _set_cookie(request: web.Request, response: web.StreamResponse, secret: str, lifetime: timedelta) -> None:
+def _set_cookie(response: web.StreamResponse, secret: str, lifetime: timedelta, *, secure: bool) -> None:
     response.set_cookie(
         COOKIE,
         secret,
         max_age=int(lifetime.total_seconds()),
         httponly=True,
         samesite="Lax",
-        secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
+        secure=secure,
         path="/",
     )
 
