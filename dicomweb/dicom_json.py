@@ -255,3 +255,18 @@ _TO_JSON: dict[str, Callable[[Any], Any]] = dict.fromkeys(_TEXT, _string) | {
     "IS": _integer,
     "PN": _person,
 }
+_INTEGERS = frozenset("SL SS SV UL US UV".split())
+_REALS = frozenset(["FD", "FL"])
+
+
+def value_from_text(vr: str, text: str) -> Any:
+    """One value as JSON holds it, from its text in XML; `null` if it is empty. What is no number stays a string."""
+    text = text.rstrip(" \0") if vr in _LEADING_SPACE_COUNTS else text.strip(" \0\t\r\n")
+    try:
+        if vr in _INTEGERS:
+            return int(text) if text else None
+        if vr in _REALS:
+            return _real(float(text)) if text else None
+    except ValueError:
+        return text
+    return _TO_JSON.get(vr, _string)(text)

@@ -137,10 +137,14 @@ def boundary_for(*validators: str) -> str:
     return "isthmus-" + hashlib.sha256("\0".join(validators).encode()).hexdigest()[:40]
 
 
-def part_head(boundary: str, content_type: str, size: int | None, location: str, *, first: bool) -> bytes:
-    """What comes before the bytes of a part; `Content-Type` leads and is spelt so since viewers search for it."""
+def part_head(boundary: str, content_type: str, size: int | None, location: str | None, *, first: bool) -> bytes:
+    """What comes before the bytes of a part; `Content-Type` leads and is spelt so since viewers search for it.
+
+    The location is left out of parts that represent no resource, the size where it is not known yet.
+    """
     length = "" if size is None else f"Content-Length: {size}\r\n"
-    head = f"--{boundary}\r\nContent-Type: {content_type}\r\nContent-Location: {location}\r\n{length}\r\n"
+    where = "" if location is None else f"Content-Location: {location}\r\n"
+    head = f"--{boundary}\r\nContent-Type: {content_type}\r\n{where}{length}\r\n"
     return (head if first else "\r\n" + head).encode("ascii")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 MULTIPART = "multipart/related"
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
+DICOM_XML = "application/dicom+xml"
 JSON = "application/json"
 OCTET_STREAM = "application/octet-stream"
 
@@ -115,6 +116,13 @@ def accepted(header: str | None, parameter: str | None = None) -> list[list[Rang
     """
     sets = [_ranges(parameter.replace(" ", "+"))] if parameter else []  # an unescaped + in a query reads as a space
     return [*sets, _ranges(header if header and header.strip() else "*/*")]
+
+
+def accepts_coding(header: str | None, coding: str) -> bool:
+    """Whether an Accept-Encoding header welcomes a content coding (RFC 9110 section 12.5.3)."""
+    named = (parse_media_type(item) for item in _split(header or "", ","))
+    weights = {name: _quality(parameters.get("q")) for name, parameters in named}
+    return weights.get(coding, weights.get("*", 0.0)) > 0
 
 
 def choose(offers: Sequence[Offer], accept: Iterable[Sequence[Range]]) -> Offer | None:
