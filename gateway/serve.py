@@ -54,6 +54,7 @@ async def serve(settings: Settings, *, with_demo: bool) -> None:
         settings = _with_ports(settings, http, dicom)
         uri = settings.mongodb.uri or (await stack.enter_async_context(EmbeddedMongo(settings.mongodb, data))).uri
         async with open_core(settings, uri, key) as core:
+            core.catalogue.generations.settle()
             await check_key(core, key)
             link = await _sign_in_link(core)
             if with_demo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from gateway.config import Settings
 from gateway.store import driver
 from gateway.store.catalogue import Catalogue
 from gateway.store.filesystem import FileSystemStore
+from gateway.store.generations import Generations
 from gateway.store.objects import ObjectStore
 from gateway.store.s3 import S3Store
 from gateway.store.turn import Turn
@@ -48,6 +50,11 @@ def dicomweb_path(settings: Settings) -> str:
     return urlsplit(settings.http.public_url).path.rstrip("/") + DICOMWEB
 
 
+def generations_file(settings: Settings) -> Path | None:
+    """Where processes tell each other of writes; none for a catalogue that other machines may write to."""
+    return None if settings.mongodb.uri else settings.data.dir / "catalogue.generations"
+
+
 @asynccontextmanager
 async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[Core]:
     """Connect to the catalogue at `uri` and to the object store; raise ConfigurationError or Unavailable."""
@@ -55,7 +62,13 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
     workers = Workers()
     client = driver.connect(settings.mongodb, uri)
     turn = Turn(settings.data.dir / "catalogue.lock", workers.io)
-    catalogue = Catalogue(client, settings.mongodb.database, replace=settings.storage.replace, turn=turn.taken)
+    catalogue = Catalogue(
+        client,
+        settings.mongodb.database,
+        replace=settings.storage.replace,
+        turn=turn.taken,
+        generations=await asyncio.to_thread(Generations, generations_file(settings)),
+    )
     objects = object_store(settings, workers)
     try:
         await objects.start()

@@ -25,10 +25,13 @@ from dicomweb.frames import FrameTable
 from dicomweb.ports import StoredInstance
 from dicomweb.resource import Level, Resource
 from gateway.store import driver
+from gateway.store.generations import Generations, Remembered
 
 #: Rows that one transaction deletes: it stays far below MongoDB's limits of time and size.
 _DELETE_BATCH = 500
 _MAX_FLUSH = 256
+#: Instances that are remembered for the next retrieval, about 600 bytes each.
+_REMEMBERED = 20_000
 #: MongoDB's code of a violated unique index.
 DUPLICATE_KEY = 11000
 
@@ -102,7 +105,8 @@ RETRIEVAL = dict.fromkeys(
 class Catalogue:
     """Rows in, rows out. Belongs to the event loop that made it.
 
-    `turn` gives a block in which other processes of this machine do not commit, see `turn.py`.
+    `turn` gives a block in which other processes of this machine do not commit, see `turn.py`; `generations` tell what
+    may be remembered of it, see `generations.py`.
     """
 
     def __init__(
@@ -112,11 +116,14 @@ class Catalogue:
         *,
         replace: bool = False,
         turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        generations: Generations | None = None,
     ) -> None:
         self.client = client
         self.db = driver.database(client, database)
+        self.generations = generations or Generations()
         self._replace = replace
         self._turn = turn
+        self._remembered: Remembered[list[StoredInstance]] = Remembered(_REMEMBERED)
         self._waiting: list[tuple[InstanceRow, asyncio.Future[Added]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -147,13 +154,19 @@ class Catalogue:
 
     async def instances(self, resource: Resource) -> list[StoredInstance]:
         """All instances of a resource by series and instance number; raise NotFound or Gone."""
+        generation = self.generations.of(resource.study_uid)
+        known = self._remembered.get(resource, generation)
+        if known is not None:
+            return known
         async with driver.wrapped():
             cursor = self.db.instances.find(selector(resource), RETRIEVAL | {"number": 1})
             order = [("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]
             found = await cursor.sort(order).to_list(None)
         if not found:
             await self.raise_missing(resource)
-        return [stored_instance(document) for document in found]
+        instances = [stored_instance(document) for document in found]
+        self._remembered.put(resource, generation, instances, sum(map(_weight, instances)))
+        return instances
 
     async def raise_missing(self, resource: Resource) -> NoReturn:
         """Raise Gone if the resource, or anything of it, was deleted, else NotFound."""
@@ -264,15 +277,22 @@ class Catalogue:
                 outcomes, new = self._decide(rows, known)
                 if not new:
                     return outcomes
-                try:
-                    moved = [known[row.instance_uid] for row in new if row.instance_uid in known]
-                    await driver.transaction(self.client, partial(self._write, new, moved))
-                except (DuplicateKeyError, BulkWriteError) as exc:
-                    if not _is_duplicate(exc):
-                        raise
-                    known = await self._known(rows)
-                else:
+                moved = [known[row.instance_uid] for row in new if row.instance_uid in known]
+                if await self._written(new, moved):
                     return outcomes
+                known = await self._known(rows)
+
+    async def _written(self, new: list[InstanceRow], moved: list[dict[str, Any]]) -> bool:
+        """Write rows in one transaction; whether no other process had written one of them."""
+        studies = [row.study_uid for row in new] + [document["study_uid"] for document in moved]
+        with self.generations.writing(studies):
+            try:
+                await driver.transaction(self.client, partial(self._write, new, moved))
+            except (DuplicateKeyError, BulkWriteError) as exc:
+                if not _is_duplicate(exc):
+                    raise
+                return False
+        return True
 
     async def _known(self, rows: list[InstanceRow]) -> dict[str, dict[str, Any]]:
         """What the catalogue holds under the UIDs of these rows."""
@@ -332,7 +352,8 @@ class Catalogue:
             await self.db.tombstones.insert_many(tombstones, session=session)
 
         async with driver.wrapped(), self._turn():
-            await driver.transaction(self.client, work)
+            with self.generations.writing({document["study_uid"] for document in batch}):
+                await driver.transaction(self.client, work)
 
     async def _number(self, session: Any, count: int) -> int:
         """Take `count` change numbers. The counter makes writers of all processes commit one after the other."""
@@ -398,6 +419,10 @@ def selector(resource: Resource) -> dict[str, Any]:
         return {"_id": resource.instance_uid, "study_uid": resource.study_uid, "series_uid": resource.series_uid}
     condition = {"study_uid": resource.study_uid}
     return condition if resource.series_uid is None else condition | {"series_uid": resource.series_uid}
+
+
+def _weight(instance: StoredInstance) -> int:
+    return 1 + len(instance.frames.lengths) // 64
 
 
 def _first(attributes: dict[str, Any], tag: str) -> str:

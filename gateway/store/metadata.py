@@ -14,8 +14,11 @@ from dicomweb.ports import Metadata
 from dicomweb.resource import Level, Resource
 from gateway.store import derived, driver
 from gateway.store.catalogue import Catalogue, selector
+from gateway.store.generations import Remembered
 from gateway.store.objects import ObjectStore, new_key
 
+#: Bytes of metadata that are remembered for the next who asks.
+_REMEMBERED = 32 << 20
 #: Larger blobs go to the object store; a MongoDB document may have 16 MiB.
 _INLINE_BYTES = 1 << 20
 _URI = b'"BulkDataURI":"'
@@ -34,9 +37,18 @@ class MetadataReader:
         self._objects = objects
         self._run = run
         self._root = root
+        self._remembered: Remembered[Metadata] = Remembered(_REMEMBERED)
 
     async def read(self, resource: Resource) -> Metadata:
         """The metadata of a resource; raise NotFound or Gone."""
+        generation = self._catalogue.generations.of(resource.study_uid)
+        known = self._remembered.get(resource, generation)
+        if known is None:
+            known = await self._read(resource)
+            self._remembered.put(resource, generation, known, len(known.gzip_body))
+        return known
+
+    async def _read(self, resource: Resource) -> Metadata:
         if resource.level is Level.INSTANCE:
             return await self._build(resource)
         if resource.level is Level.SERIES:
