@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from dicomweb import multipart
 from dicomweb.errors import NotAcceptable, RangeNotSatisfiable
@@ -86,11 +87,20 @@ def multipart_pieces(boundary: str, parts: Iterable[Part]) -> list[Piece]:
 
 
 async def send(
-    request: web.Request, pieces: Sequence[Piece], content_type: str, etag: str, status: int = HTTPStatus.OK
+    request: web.Request,
+    pieces: Sequence[Piece],
+    content_type: str,
+    etag: str,
+    status: int = HTTPStatus.OK,
+    warnings: Sequence[str] = (),
 ) -> web.StreamResponse:
-    """Answer with pieces, or with the range of them that was asked for (RFC 9110 section 14)."""
+    """Answer with pieces, or with the range of them that was asked for (RFC 9110 section 14).
+
+    `warnings` are the values of Warning header fields.
+    """
     total = sum(map(len, pieces))
-    headers = {"Content-Type": content_type, "ETag": f'"{etag}"', "Vary": "Accept", "Accept-Ranges": "bytes"}
+    headers = _headers(content_type, etag, warnings)
+    headers["Accept-Ranges"] = "bytes"
     wanted = _range(request, total, etag) if status == HTTPStatus.OK else None
     if wanted is not None:
         start, end = wanted
@@ -110,13 +120,18 @@ async def send(
 
 
 async def send_stream(
-    request: web.Request, chunks: AsyncIterator[bytes], content_type: str, etag: str, status: int = HTTPStatus.OK
+    request: web.Request,
+    chunks: AsyncIterator[bytes],
+    content_type: str,
+    etag: str,
+    status: int = HTTPStatus.OK,
+    warnings: Sequence[str] = (),
 ) -> web.StreamResponse:
     """Answer with what is made on the way, of unknown length.
 
     The first chunk is awaited before the headers go, so that what cannot be made at all still answers with its error.
     """
-    headers = {"Content-Type": content_type, "ETag": f'"{etag}"', "Vary": "Accept"}
+    headers = _headers(content_type, etag, warnings)
     first = await anext(chunks, b"")
     response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)
@@ -126,6 +141,13 @@ async def send_stream(
             await response.write(chunk)
         await response.write_eof()
     return response
+
+
+def _headers(content_type: str, etag: str, warnings: Sequence[str]) -> CIMultiDict[str]:
+    headers = CIMultiDict({"Content-Type": content_type, "ETag": f'"{etag}"', "Vary": "Accept"})
+    for warning in warnings:
+        headers.add("Warning", warning)
+    return headers
 
 
 async def _read(piece: Piece) -> bytes:
