@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from dicomweb import codecs, render
+from dicomweb import codecs, encoders
 from dicomweb.capabilities import Capabilities, Route, Transaction
 from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, JSON, OCTET_STREAM
 from dicomweb.ports import Services
 from dicomweb.qido import Qido
 from dicomweb.query import SEARCHABLE
+from dicomweb.render_options import RENDERED, THUMBNAIL
+from dicomweb.renditions import ALL_MEDIA_TYPES
 from dicomweb.resource import Level
 from dicomweb.stored import Headers
 from dicomweb.stow import Stow
+from dicomweb.thumbnails import Thumbnails
 from dicomweb.wado import Wado
 from dicomweb.wado_pixels import WadoPixels
 from dicomweb.wado_rendered import WadoRendered
@@ -26,15 +29,15 @@ _LEVELS = (_STUDY, _SERIES, _INSTANCE)
 _FILES = (f'multipart/related; type="{DICOM}"', DICOM)
 _BULK = (f'multipart/related; type="{OCTET_STREAM}"', OCTET_STREAM)
 _PIXELS = (*_BULK, *dict.fromkeys(f'multipart/related; type="{one}"' for one in COMPRESSED.values()))
-_PICTURES = (*render.MEDIA_TYPES, "application/pdf", "video/mp4")
+_RENDERINGS = (*ALL_MEDIA_TYPES, *(f'multipart/related; type="{one}"' for one in ALL_MEDIA_TYPES))
 
 _RETRIEVE = Transaction("Retrieve Instances", _FILES, query=["accept"])
 _METADATA = Transaction("Retrieve Metadata", [DICOM_JSON, JSON], query=["accept"])
 _RETRIEVE_FRAMES = Transaction("Retrieve Frames", _PIXELS, query=["accept"])
 _PIXEL_DATA = Transaction("Retrieve Pixel Data", _PIXELS, query=["accept"])
 _BULK_DATA = Transaction("Retrieve Bulkdata", _BULK, query=["accept"])
-_RENDERED = Transaction("Retrieve Rendered", _PICTURES, query=["accept", "viewport", "window", "quality"])
-_THUMBNAIL = Transaction("Retrieve Thumbnail", render.MEDIA_TYPES, query=["accept", "viewport"])
+_RENDERED = Transaction("Retrieve Rendered", _RENDERINGS, query=RENDERED)
+_THUMBNAIL = Transaction("Retrieve Thumbnail", encoders.MEDIA_TYPES, query=THUMBNAIL)
 _STORE = Transaction("Store Instances", [DICOM_JSON], _FILES, statuses=[200, 202])
 _DELETE = Transaction("Delete", statuses=[204])
 
@@ -56,6 +59,7 @@ def routes(services: Services) -> list[Route]:
     headers = Headers(services.run)
     qido, stow = Qido(services), Stow(services)
     wado, pixels, rendered = Wado(services, headers), WadoPixels(services, headers), WadoRendered(services, headers)
+    thumbnails = Thumbnails(services, headers)
     searches = [
         (Level.STUDY, "/studies"),
         (Level.SERIES, "/series"),
@@ -69,7 +73,7 @@ def routes(services: Services) -> list[Route]:
         *((path, wado.retrieve, _RETRIEVE) for path in _LEVELS),
         *((path + "/metadata", wado.metadata, _METADATA) for path in _LEVELS),
         *((path + "/rendered", rendered.rendered, _RENDERED) for path in (*_LEVELS, _FRAMES)),
-        *((path + "/thumbnail", rendered.thumbnail, _THUMBNAIL) for path in (*_LEVELS, _FRAMES)),
+        *((path + "/thumbnail", thumbnails.thumbnail, _THUMBNAIL) for path in (*_LEVELS, _FRAMES)),
         (_FRAMES, pixels.frames, _RETRIEVE_FRAMES),
         (_INSTANCE + "/pixeldata", pixels.pixel_data, _PIXEL_DATA),
         (_INSTANCE + "/bulkdata/{path:.+}", pixels.bulk_data, _BULK_DATA),

@@ -1,146 +1,171 @@
-"""WADO-RS: rendered pictures and thumbnails at every level (PS3.18 sections 10.4.1.1.3 and 10.4.1.1.4)."""
+"""WADO-RS: rendered resources at every level (PS3.18 section 10.4.1.1.3).
+
+One instance or frame is sent bare or as a part; studies, series and lists of frames as parts, one for each picture.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import web
-from pydicom import Dataset
 
-from dicomweb import multipart, render, transcode
-from dicomweb.bodies import negotiate, not_modified, send
-from dicomweb.errors import BadRequest, NotAcceptable, NotFound
-from dicomweb.negotiate import COMPRESSED, Offer
-from dicomweb.ports import Services, StoredInstance
+from dicomweb import multipart, rendering
+from dicomweb.bodies import multipart_type, negotiate, not_modified, send, send_stream
+from dicomweb.errors import NotAcceptable
+from dicomweb.negotiate import Offer, accepted, choose
+from dicomweb.ports import Archive, Services
+from dicomweb.render_options import RENDERED, Options, Parameters
+from dicomweb.renditions import Kind, check_accept, kind_of, not_rendered, offers
 from dicomweb.resource import Level
 from dicomweb.stored import Headers, Reader
 from dicomweb.wado import resource_of
 from dicomweb.wado_pixels import parse_frames
 
-_THUMBNAIL = render.Viewport(256, 256)
-_CACHED_THUMBNAILS = 512
-_ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-#: Pictures of something else, which stand for a series only where nothing better is in it (PS3.4 Table B.5-1).
-_OVERLAYS = frozenset(
-    [
-        "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
-        "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
-        "1.2.840.10008.5.1.4.1.1.30",  # Parametric Map
-        "1.2.840.10008.5.1.4.1.1.481.2",  # RT Dose
-    ]
-)
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One instance and those of its frames that are asked for, empty for what has none."""
+
+    reader: Reader
+    frames: Sequence[int]
+    offer: Offer
 
 
 class WadoRendered:
-    """Handlers of the rendered and thumbnail resources."""
+    """The handler of the rendered resources."""
 
     def __init__(self, services: Services, headers: Headers) -> None:
         self._services = services
         self._headers = headers
-        self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
 
     async def rendered(self, request: web.Request) -> web.StreamResponse:
-        """`…/rendered`: a picture; documents and videos as what they are."""
-        reader, frame = await self._reader(request, middle=False)
-        stream_type = _stream_type(reader.instance)
-        if stream_type:
-            return await self._send_stream(request, reader, stream_type)
-        options = render.parse_options(request.query, self._services.limits.max_pixels)
-        offer = negotiate(request, [Offer(name) for name in render.MEDIA_TYPES])
-        etag = multipart.boundary_for(reader.instance.etag, str(frame), str(options), str(offer))
-        if response := not_modified(request, etag):
-            return response
-        picture = await self._render(reader, frame, options, offer.media_type)
-        return await send(request, [picture], offer.content_type, etag)
-
-    async def thumbnail(self, request: web.Request) -> web.StreamResponse:
-        """`…/thumbnail`: one small picture that stands for the resource; kept for the next who asks."""
-        reader, frame = await self._reader(request, middle=True)
-        options = render.parse_options(request.query, self._services.limits.max_pixels, thumbnail=True)
-        options = render.Options(options.viewport or _THUMBNAIL)
-        offer = negotiate(request, [Offer(name) for name in render.MEDIA_TYPES])
-        etag = multipart.boundary_for(reader.instance.etag, str(frame), str(options), str(offer))
-        if response := not_modified(request, etag):
-            return response
-        picture = self._thumbnails.get(etag)
-        if picture is None:
-            picture = await self._render(reader, frame, options, offer.media_type)
-            self._thumbnails[etag] = picture
-            if len(self._thumbnails) > _CACHED_THUMBNAILS:
-                self._thumbnails.popitem(last=False)
-        return await send(request, [picture], offer.content_type, etag)
-
-    async def _reader(self, request: web.Request, *, middle: bool) -> tuple[Reader, int]:
-        """The instance and the frame that stand for what is asked for."""
+        """`…/rendered`: pictures; reports as text, documents and videos as what they are."""
+        parameters = Parameters(request.query, RENDERED)
+        options = parameters.options(self._services.limits.max_pixels)
+        check_accept(request)
         archive = self._services.archive(request)
         resource = resource_of(request)
         instances = await archive.instances(resource)
-        instance = instances[0] if resource.level is Level.INSTANCE else representative(instances)
-        frame = max(1, (instance.frames.count + 1) // 2) if middle else 1
-        if "frames" in request.match_info:
-            numbers = parse_frames(request.match_info["frames"])
-            if len(numbers) != 1:
-                raise BadRequest("One frame can be rendered at a time.")
-            frame = numbers[0]
-        return Reader(archive, instance, self._headers, self._services.run), frame
-
-    async def _render(self, reader: Reader, frame: int, options: render.Options, media_type: str) -> bytes:
-        if not reader.instance.pixel_offset:
-            raise NotFound("The instance has no picture.")
-        stored = await reader.stored_frame(frame)
-        header = await reader.header()
-        return await self._services.run(_picture, header, reader.instance, stored, frame, options, media_type)
-
-    async def _send_stream(self, request: web.Request, reader: Reader, media_type: str) -> web.StreamResponse:
-        """A PDF or a video as it is stored."""
-        offer = negotiate(request, [Offer(media_type)])
-        etag = multipart.boundary_for(reader.instance.etag, media_type)
+        readers = [Reader(archive, one, self._headers, self._services.run) for one in instances]
+        if resource.level is Level.INSTANCE:
+            targets = [self._one(request, readers[0])]
+        else:
+            targets = _acceptable(request, readers)
+        if not targets:
+            raise not_rendered(instances)
+        validators = [f"{one.reader.instance.etag} {[*one.frames]} {one.offer}" for one in targets]
+        etag = multipart.boundary_for(*validators, str(options))
         if response := not_modified(request, etag):
             return response
-        if media_type != "application/pdf":
-            return await send(request, reader.pixel_pieces(), media_type, etag)
-        header = await reader.header()
-        # Documents are padded to an even length (PS3.3 section C.24.2); a PDF ends at its last %%EOF in any case.
-        return await send(request, [header.EncapsulatedDocument], offer.content_type, etag)
+        warnings = [f"299 {self._services.public_base(request)}: {text}" for text in parameters.warnings]
+        if targets[0].offer.multipart:
+            complete = len(targets) == sum(kind_of(one) is not Kind.NOTHING for one in instances)
+            status = HTTPStatus.OK if complete else HTTPStatus.PARTIAL_CONTENT
+            chunks = self._multipart(request, archive, targets, options, etag)
+            content_type = multipart_type(targets[0].offer, etag)
+            return await send_stream(request, chunks, content_type, etag, status, warnings)
+        return await self._send_bare(request, archive, targets[0], options, etag, warnings)
+
+    def _one(self, request: web.Request, reader: Reader) -> _Target:
+        """What is asked for of one instance; raises what keeps it from being rendered."""
+        count = reader.instance.frames.count
+        frames: Sequence[int] = range(1, count + 1)
+        single = True
+        if "frames" in request.match_info:
+            frames = parse_frames(request.match_info["frames"])
+            for number in frames:
+                reader.instance.frames.ranges(number)  # 404 before anything is decoded
+            single = len(frames) == 1
+        found = offers(reader.instance, single=single, frames=len(frames))
+        if single and found:
+            return _Target(reader, frames, negotiate(request, found))
+        chosen = choose(found, accepted(request.headers.get("Accept"), request.query.get("accept")))
+        if chosen is None:
+            raise not_rendered([reader.instance])
+        return _Target(reader, frames, chosen)
+
+    async def _send_bare(
+        self, request: web.Request, archive: Archive, target: _Target, options: Options, etag: str, warnings: list[str]
+    ) -> web.StreamResponse:
+        reader, media_type = target.reader, target.offer.media_type
+        if kind_of(reader.instance) is Kind.VIDEO:
+            return await send(request, reader.pixel_pieces(), media_type, etag, warnings=warnings)
+        frames = target.frames
+        if len(frames) > 1 and not rendering.is_animated(reader.instance, frames, media_type):
+            frames = frames[:1]
+            base = self._services.public_base(request)
+            warnings.append(f"299 {base}: One of several frames is shown; image/gif and multipart/related hold all.")
+        body = await self._render(archive, reader, frames or [1], options, media_type)
+        return await send(request, [body], rendering.document_type(media_type), etag, warnings=warnings)
+
+    async def _render(
+        self, archive: Archive, reader: Reader, frames: Sequence[int], options: Options, media_type: str
+    ) -> bytes:
+        run, kind = self._services.run, kind_of(reader.instance)
+        if kind is Kind.DOCUMENT:
+            return await rendering.document(reader)
+        if kind is Kind.REPORT:
+            return await rendering.text(run, archive, reader, media_type)
+        if rendering.is_animated(reader.instance, frames, media_type):
+            return await rendering.animation(run, reader, frames, options)
+        return await rendering.still(run, reader, frames[0], options, media_type)
+
+    async def _multipart(
+        self, request: web.Request, archive: Archive, targets: Sequence[_Target], options: Options, boundary: str
+    ) -> AsyncIterator[bytes]:
+        """Part after part, each rendered when the one before is sent; what cannot be rendered is left out.
+
+        Raises NotAcceptable before the first part if there is none at all.
+        """
+        base, is_first = self._services.public_base(request), True
+        for target in targets:
+            media_type = target.offer.media_type
+            content_type = rendering.document_type(media_type)
+            url = f"{base}/{target.reader.instance.resource.path}"
+            for location, frames in _parts_of(target, url, whole="frames" not in request.match_info):
+                try:
+                    if kind_of(target.reader.instance) is Kind.VIDEO:
+                        body = await _joined(target.reader)
+                    else:
+                        body = await self._render(archive, target.reader, frames, options, media_type)
+                except NotAcceptable:
+                    continue
+                yield multipart.part_head(boundary, content_type, len(body), location, first=is_first)
+                yield body
+                is_first = False
+        if is_first:
+            raise NotAcceptable("None of the pictures can be rendered; ask for them as they are stored.")
+        yield multipart.closing(boundary)
 
 
-def representative(instances: Sequence[StoredInstance]) -> StoredInstance:
-    """The middle instance of the series with most frames; of pictures rather than of what is laid over them.
-
-    Raises
-    ------
-    NotFound : if no instance has pixels.
-    """
-    pictures = [one for one in instances if one.frames.count]
-    pictures = [one for one in pictures if one.sop_class_uid not in _OVERLAYS] or pictures
-    if not pictures:
-        raise NotFound("There is no picture in this resource.")
-    series: dict[str, list[StoredInstance]] = {}
-    for one in pictures:
-        series.setdefault(one.series_uid, []).append(one)
-    largest = max(series.values(), key=lambda members: sum(one.frames.count for one in members))
-    return largest[len(largest) // 2]
+def _acceptable(request: web.Request, readers: Sequence[Reader]) -> list[_Target]:
+    """What of a study or series the caller accepts."""
+    accept = accepted(request.headers.get("Accept"), request.query.get("accept"))
+    found = []
+    for reader in readers:
+        offer = choose(offers(reader.instance, single=False), accept)
+        if offer is not None:
+            found.append(_Target(reader, range(1, reader.instance.frames.count + 1), offer))
+    return found
 
 
-def _stream_type(instance: StoredInstance) -> str | None:
-    """The media type of what is not a picture but can be shown as it is stored."""
-    if instance.sop_class_uid == _ENCAPSULATED_PDF:
-        return "application/pdf"
-    media_type = COMPRESSED.get(instance.transfer_syntax_uid, "")
-    return media_type if media_type.startswith("video/") else None
+def _parts_of(target: _Target, url: str, *, whole: bool) -> list[tuple[str, Sequence[int]]]:
+    """The parts that an instance is sent as: the URL of each, and its frames."""
+    instance, frames = target.reader.instance, target.frames
+    if kind_of(instance) is not Kind.IMAGE or (whole and instance.frames.count <= 1):
+        return [(f"{url}/rendered", frames or [1])]
+    if rendering.is_animated(instance, frames, target.offer.media_type):
+        return [(f"{url}/rendered" if whole else f"{url}/frames/{','.join(map(str, frames))}/rendered", frames)]
+    return [(f"{url}/frames/{number}/rendered", [number]) for number in frames]
 
 
-def _picture(
-    header: Dataset,
-    instance: StoredInstance,
-    frame: bytes,
-    number: int,
-    options: render.Options,
-    media_type: str,
-) -> bytes:
-    pixels, photometric = transcode.decode(header, instance.transfer_syntax_uid, frame, rgb=True)
-    try:
-        return render.render(pixels, photometric, header, number, options, media_type)
-    except (ValueError, TypeError, AttributeError, OverflowError) as exc:  # what pydicom raises on malformed attributes
-        raise NotAcceptable("The image has malformed attributes and cannot be rendered.") from exc
+async def _joined(reader: Reader) -> bytes:
+    """A video as one part; players ask for it bare, which is not read into memory."""
+    return b"".join(
+        [
+            piece if isinstance(piece, bytes) else await piece.source.read(piece.offset, piece.length)
+            for piece in reader.pixel_pieces()
+        ]
+    )

@@ -4,12 +4,19 @@ import io
 
 import numpy as np
 import pytest
+from multidict import MultiDict
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomweb.errors import BadRequest
-from dicomweb.render import Options, Viewport, Window, apply_window, parse_options, render
+from dicomweb.grayscale import apply_window
+from dicomweb.render import render
+from dicomweb.render_options import RENDERED, THUMBNAIL, Options, Parameters, Viewport, Window
+
+
+def parse_options(query, max_pixels=1 << 20) -> Options:
+    return Parameters(MultiDict(query), RENDERED).options(max_pixels)
 
 
 def header(**attributes) -> Dataset:
@@ -109,7 +116,7 @@ def test_each_frame_has_its_own_window_and_rescaling():
 )
 def test_without_any_window_something_is_shown(pixels):
     with np.errstate(invalid="ignore"):
-        assert picture(np.nan_to_num(pixels)).shape == (4, 4)
+        assert picture(pixels).shape == (4, 4)
 
 
 def test_padding_does_not_set_the_window():
@@ -166,9 +173,13 @@ class TestViewport:
             self.shown("4,4,100,0,4,4")
 
     def test_a_thumbnail_takes_a_size_only(self):
-        assert parse_options({"viewport": "9,9"}, 1 << 20, thumbnail=True).viewport == Viewport(9, 9)
-        with pytest.raises(BadRequest):
-            parse_options({"viewport": "9,9,1,1,1,1"}, 1 << 20, thumbnail=True)
+        def thumbnail(text):
+            return Parameters(MultiDict(viewport=text), THUMBNAIL).thumbnail(Viewport(1, 1)).viewport
+
+        assert thumbnail("9,9") == Viewport(9, 9)
+        for text in ("9,9,1,1,1,1", "1025,1", "1000000,1000000"):
+            with pytest.raises(BadRequest):
+                thumbnail(text)
 
 
 @pytest.mark.parametrize("text", ["1,2", "1,2,cubic", "a,2,linear", "1,0,linear", "nan,1,linear", "1,2,linear,4", ""])
