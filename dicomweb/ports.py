@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from aiohttp import web
 from dicomweb.frames import FrameTable
 from dicomweb.query import Query
 from dicomweb.resource import Resource
+from dicomweb.spool import SpoolFolder
 
 T = TypeVar("T")
 #: One item of the DICOM JSON model (PS3.18 Annex F).
@@ -145,12 +147,14 @@ class Services:
     run : runs a blocking function in a bounded pool.
     public_base : absolute URL of the DICOMweb root as the caller reaches it, without a trailing slash.
     limits : bounds on what one request may take.
+    spool : where bulk data that arrives before it can be used waits.
     """
 
     archive: Callable[[web.Request], Archive]
     run: Runner
     public_base: Callable[[web.Request], str]
     limits: Limits = field(default_factory=lambda: Limits())
+    spool: SpoolFolder = field(default_factory=lambda: SpoolFolder(Path(tempfile.gettempdir())))
 
 
 class Runner(Protocol):
@@ -165,7 +169,8 @@ class Runner(Protocol):
 class Limits:
     """Bounds of one request: parts of a STOW body, bytes of one part, items of a search page, pixels of a rendering.
 
-    `read_timeout_s` is how long a STOW body may pause.
+    `read_timeout_s` is how long a STOW body may pause; all its pauses together may last as long, and a second more for
+    every `min_bytes_per_s` that have come. `max_metadata_bytes` bounds the JSON or XML of a request in memory.
     """
 
     max_parts: int = 100_000
@@ -174,3 +179,5 @@ class Limits:
     default_results: int = 1_000
     max_pixels: int = 1 << 28
     read_timeout_s: float = 60.0
+    min_bytes_per_s: float = 1024.0
+    max_metadata_bytes: int = 32 << 20

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from dicomweb import codecs, encoders
 from dicomweb.capabilities import Capabilities, Route, Transaction
-from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, JSON, OCTET_STREAM
+from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTET_STREAM
 from dicomweb.ports import Services
 from dicomweb.qido import Qido
 from dicomweb.query import SEARCHABLE
@@ -38,7 +38,12 @@ _PIXEL_DATA = Transaction("Retrieve Pixel Data", _PIXELS, query=["accept"])
 _BULK_DATA = Transaction("Retrieve Bulkdata", _BULK, query=["accept"])
 _RENDERED = Transaction("Retrieve Rendered", _RENDERINGS, query=RENDERED)
 _THUMBNAIL = Transaction("Retrieve Thumbnail", encoders.MEDIA_TYPES, query=THUMBNAIL)
-_STORE = Transaction("Store Instances", [DICOM_JSON], _FILES, statuses=[200, 202])
+_STORE = Transaction(
+    "Store Instances",
+    [DICOM_JSON, DICOM_XML],
+    [*_FILES, *(f'multipart/related; type="{one}"' for one in (DICOM_JSON, DICOM_XML)), DICOM_JSON, DICOM_XML],
+    statuses=[200, 202],
+)
 _DELETE = Transaction("Delete", statuses=[204])
 
 

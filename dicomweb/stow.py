@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 
-from dicomweb import dicom_json
-from dicomweb.errors import BadRequest, IsthmusError, RequestTimeout, TooLarge, UnsupportedMediaType
-from dicomweb.multipart import Event, PartBegin, PartData, PartEnd, Reader
-from dicomweb.negotiate import DICOM, DICOM_JSON, MULTIPART, parse_media_type
-from dicomweb.ports import Archive, JsonDataSet, Services, StoreOutcome
+from dicomweb.answers import ONE_DATA_SET_OFFERS, data_set
+from dicomweb.bodies import negotiate
+from dicomweb.errors import BadRequest
+from dicomweb.ports import JsonDataSet, Services, StoreOutcome
 from dicomweb.resource import checked_uid
+from dicomweb.stow_assemble import Assembly
+from dicomweb.stow_body import parts
 from dicomweb.wado import resource_of
-
-logger = logging.getLogger(__name__)
 
 #: Where nothing was stored and all failures are alike, their status says more than 409 (Table 10.5.3-1).
 _TELLING = frozenset(
@@ -44,18 +41,26 @@ class Stow:
         """`POST /studies[/{study}]`: what became of each instance is answered as PS3.18 Annex I has it."""
         study = request.match_info.get("study")
         study_uid = checked_uid(study, "Study Instance UID") if study else None
-        parts = _parts(request, self._services)
-        archive = self._services.archive(request)
-        outcomes: list[StoreOutcome] = []
+        negotiate(request, ONE_DATA_SET_OFFERS)  # before anything is stored for a caller who cannot take the answer
+        services = self._services
+        base = services.public_base(request)
+        spool = services.spool.open(services.run)
         try:
-            async for part in parts:
-                outcomes.append(await _store(archive, part, study_uid))
-                await part.drain()
-        except (BadRequest, RequestTimeout, TooLarge) as exc:  # of the body as a whole: what came before stays stored
-            outcomes.append(_failure(exc))
+            assembly = Assembly(
+                parts(request, services.limits),
+                services.archive(request),
+                spool,
+                services.run,
+                services.limits,
+                study_uid=study_uid,
+                base=base + "/studies",
+            )
+            outcomes = await assembly.run()
+        finally:
+            await spool.close()
         if not outcomes:
             raise BadRequest("The request has no part to store.")
-        return _response(outcomes, self._services.public_base(request), study_uid)
+        return await _response(request, services, outcomes, base)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """`DELETE` of a study, a series or an instance."""
@@ -63,113 +68,17 @@ class Stow:
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-class _Part:
-    """One part of the body: an iterator over its bytes, which must be drained before the next part is asked for."""
-
-    def __init__(self, media_type: str, events: AsyncIterator[Event], max_bytes: int) -> None:
-        self.media_type = media_type
-        self._events = events
-        self._left = max_bytes
-        self._ended = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (data := await self._next()) is not None:
-            self._left -= len(data)
-            if self._left < 0:
-                raise TooLarge("An instance is larger than the gateway takes.")
-            yield data
-
-    async def drain(self) -> None:
-        """Pass over what was not read."""
-        while await self._next() is not None:
-            pass
-
-    async def _next(self) -> bytes | None:
-        if self._ended:
-            return None
-        async for event in self._events:
-            if isinstance(event, PartData):
-                return event.data
-            break
-        self._ended = True
-        return None
-
-
-async def _parts(request: web.Request, services: Services) -> AsyncIterator[_Part]:
-    """The parts of a request body; raises UnsupportedMediaType, BadRequest, RequestTimeout, TooLarge."""
-    limits = services.limits
-    chunks = _chunks(request.content, limits.read_timeout_s)
-    media_type, parameters = parse_media_type(request.headers.get("Content-Type", ""))
-    if media_type == DICOM:
-        yield _Part(DICOM, _single(chunks), limits.max_part_bytes)
-        return
-    if media_type != MULTIPART or parse_media_type(parameters.get("type", DICOM))[0] != DICOM:
-        raise UnsupportedMediaType(f'Instances are stored as {MULTIPART}; type="{DICOM}", or one as {DICOM}.')
-    events = _events(chunks, Reader(parameters.get("boundary", "")))
-    count = 0
-    async for event in events:
-        if isinstance(event, PartBegin):
-            count += 1
-            if count > limits.max_parts:
-                raise TooLarge(f"A request may have at most {limits.max_parts} parts.")
-            part_type = parse_media_type(event.headers.get("content-type", DICOM))[0]
-            yield _Part(part_type, events, limits.max_part_bytes)
-
-
-async def _chunks(content: StreamReader, timeout_s: float) -> AsyncIterator[bytes]:
-    """The body as it arrives; raise RequestTimeout if it pauses for too long."""
-    while True:
-        try:
-            async with asyncio.timeout(timeout_s):
-                chunk = await content.readany()
-        except TimeoutError:
-            raise RequestTimeout from None
-        if not chunk:
-            return
-        yield chunk
-
-
-async def _events(chunks: AsyncIterator[bytes], reader: Reader) -> AsyncIterator[Event]:
-    async for chunk in chunks:
-        for event in reader.feed(chunk):
-            yield event
-    reader.finish()
-
-
-async def _single(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
-    async for chunk in chunks:
-        yield PartData(chunk)
-    yield PartEnd()
-
-
-async def _store(archive: Archive, part: _Part, study_uid: str | None) -> StoreOutcome:
-    """Store one part; its failure is an outcome, whatever its cause, and the parts after it go on."""
-    if part.media_type != DICOM:
-        return _failure(UnsupportedMediaType(f"A part is not of type {DICOM}."))
-    try:
-        return await archive.store(aiter(part), study_uid=study_uid)
-    except (BadRequest, RequestTimeout):
-        raise  # the body is malformed or stalls: there is no next part
-    except IsthmusError as exc:
-        return _failure(exc)
-
-
-def _failure(exc: IsthmusError) -> StoreOutcome:
-    return StoreOutcome(failure=exc.dimse_status, reason=exc.message, status=exc.status)
-
-
-def _response(outcomes: Sequence[StoreOutcome], base: str, study_uid: str | None) -> web.Response:
+async def _response(
+    request: web.Request, services: Services, outcomes: Sequence[StoreOutcome], base: str
+) -> web.Response:
     status = response_status(outcomes)
     studies = {one.stored.study_uid for one in outcomes if one.stored}
     url = f"{base}/studies/{studies.pop()}" if len(studies) == 1 else ""
-    headers = {"Content-Type": DICOM_JSON}
-    if url:
-        headers |= {"Location": url, "Content-Location": url}
+    headers = {"Location": url, "Content-Location": url} if url else {}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "2"
-    response = web.Response(
-        body=dicom_json.dumps(response_data_set(outcomes, base, url)), status=status, headers=headers
-    )
+    item = response_data_set(outcomes, base, url)
+    response = await data_set(request, services, item, status=status, headers=headers)
     # Section 10.5.3.2: a DICOM status and a reason, which the data set has no place for.
     reasons = dict.fromkeys((one.failure or one.warning or 0, one.reason) for one in outcomes if one.reason)
     for code, reason in list(reasons)[:_MAX_WARNINGS]:

@@ -13,6 +13,7 @@ import viewer.static
 from dicomweb import openapi
 from dicomweb import routes as dicomweb_routes
 from dicomweb.ports import Limits, Services
+from dicomweb.spool import SpoolFolder
 from gateway import __version__, middleware
 from gateway.api import routes as api_routes
 from gateway.api.events import EventHub
@@ -21,6 +22,7 @@ from gateway.api.services import ApiServices
 from gateway.archive import Source
 from gateway.auth import web as auth
 from gateway.auth.tokens import Tokens
+from gateway.config import Settings
 from gateway.forwarding import Forwarding
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
@@ -66,7 +68,13 @@ def _dicomweb_services(core: Core, forwarding: Forwarding) -> Services:
         run=core.workers.run,
         public_base=lambda request: f"{forwarding.origin(request)}{root}",
         limits=Limits(max_part_bytes=core.settings.http.max_part_bytes),
+        spool=_spool(core.settings),
     )
+
+
+def _spool(settings: Settings) -> SpoolFolder:
+    """Below the data folder, if no other is set: it is private, and as large as what is stored."""
+    return SpoolFolder(settings.http.spool_dir or settings.data.dir / "spool", max_bytes=settings.http.max_spool_bytes)
 
 
 def _api_services(core: Core, registry: Registry, info: Mapping[str, Any]) -> ApiServices:

@@ -64,6 +64,8 @@ class HttpSettings:
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     cors_origins: tuple[str, ...] = ()
     max_part_bytes: int = 8 << 30
+    max_spool_bytes: int = 16 << 30
+    spool_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

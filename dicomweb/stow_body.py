@@ -1,0 +1,134 @@
+"""The body of a store request: its parts, one after the other, within bounds of size, number and time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
+from aiohttp.web_protocol import RequestPayloadError
+
+from dicomweb.errors import BadRequest, RequestTimeout, TooLarge, UnsupportedMediaType
+from dicomweb.multipart import Event, PartBegin, PartData, PartEnd, Reader
+from dicomweb.negotiate import DICOM, DICOM_JSON, DICOM_XML, JSON, MULTIPART, OCTET_STREAM, parse_media_type
+from dicomweb.ports import Limits
+
+#: What the metadata of instances comes as, PS3.18 section 8.7.3.2; the short names are what some clients send.
+METADATA = {DICOM_JSON: DICOM_JSON, JSON: DICOM_JSON, DICOM_XML: DICOM_XML}
+_ROOTS = frozenset([DICOM, *METADATA])
+_ENCODINGS = frozenset(["", "identity", "gzip", "x-gzip", "deflate"])
+
+
+class Part:
+    """One part of the body: an iterator over its bytes, which must be drained before the next part is asked for."""
+
+    def __init__(self, headers: Mapping[str, str], events: AsyncIterator[Event], max_bytes: int) -> None:
+        self.location = headers.get("content-location", "")
+        unsaid = OCTET_STREAM if self.location else DICOM
+        self.media_type, self.parameters = parse_media_type(headers.get("content-type") or unsaid)
+        length = headers.get("content-length", "")
+        #: What the part says of its length, which may be wrong.
+        self.said_length = int(length) if length.isascii() and length.isdigit() and len(length) < 16 else None
+        self._events = events
+        self._left = max_bytes
+        self._ended = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (data := await self._next()) is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                raise TooLarge("An instance is larger than the gateway takes.")
+            yield data
+
+    async def drain(self) -> None:
+        """Pass over what was not read."""
+        while await self._next() is not None:
+            pass
+
+    async def whole(self, max_bytes: int) -> bytes:
+        """All of it in memory; raise TooLarge, having drained it, if it is more than `max_bytes`."""
+        data = bytearray()
+        async for chunk in self:
+            data += chunk
+            if len(data) > max_bytes:
+                await self.drain()
+                raise TooLarge(f"The metadata of a request may have at most {max_bytes} bytes.")
+        return bytes(data)
+
+    async def _next(self) -> bytes | None:
+        if self._ended:
+            return None
+        async for event in self._events:
+            if isinstance(event, PartData):
+                return event.data
+            break
+        self._ended = True
+        return None
+
+
+async def parts(request: web.Request, limits: Limits) -> AsyncIterator[Part]:
+    """The parts of a request body; raises UnsupportedMediaType, BadRequest, RequestTimeout, TooLarge."""
+    if request.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
+        raise UnsupportedMediaType("A body may be compressed with gzip or deflate, and in no other way.")
+    media_type, parameters = parse_media_type(request.headers.get("Content-Type", ""))
+    chunks = body(request.content, limits)
+    if media_type in _ROOTS:
+        yield Part({"content-type": media_type}, _single(chunks), limits.max_part_bytes)
+        return
+    if media_type != MULTIPART or parse_media_type(parameters.get("type", DICOM))[0] not in _ROOTS:
+        raise UnsupportedMediaType(
+            f'Instances are stored as {MULTIPART} of type "{DICOM}", "{DICOM_JSON}" or "{DICOM_XML}".'
+        )
+    count = 0
+    async with aclosing(_events(chunks, Reader(parameters.get("boundary", "")))) as events:
+        async for event in events:
+            if isinstance(event, PartBegin):
+                count += 1
+                if count > limits.max_parts:
+                    raise TooLarge(f"A request may have at most {limits.max_parts} parts.")
+                yield Part(event.headers, events, limits.max_part_bytes)
+
+
+async def body(content: StreamReader, limits: Limits) -> AsyncIterator[bytes]:
+    """A request body as it arrives.
+
+    Raises
+    ------
+    RequestTimeout : it pauses for too long, or all the waiting for it is more than its bytes make up for.
+    BadRequest : its chunks or its compression are broken.
+    """
+    waited_s, received = 0.0, 0
+    while True:
+        patience_s = limits.read_timeout_s + received / limits.min_bytes_per_s - waited_s
+        begin = time.monotonic()
+        try:
+            async with asyncio.timeout(min(limits.read_timeout_s, patience_s)):
+                chunk = await content.readany()
+        except TimeoutError:
+            raise RequestTimeout from None
+        except (HttpProcessingError, RequestPayloadError) as exc:
+            raise BadRequest("The body of the request is not encoded as its headers say.") from exc
+        except HTTPRequestEntityTooLarge as exc:
+            raise TooLarge from exc
+        waited_s += time.monotonic() - begin
+        received += len(chunk)
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _events(chunks: AsyncIterator[bytes], reader: Reader) -> AsyncGenerator[Event]:
+    async for chunk in chunks:
+        for event in reader.feed(chunk):
+            yield event
+    reader.finish()
+
+
+async def _single(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
+    async for chunk in chunks:
+        yield PartData(chunk)
+    yield PartEnd()
