@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dicomweb.errors import NotFound
@@ -86,7 +86,13 @@ def native(count: int, offset: int, frame_bits: int) -> FrameTable:
     return FrameTable(count, offset, frame_bits)
 
 
-def encapsulated(count: int, offset: int, lengths: Sequence[int], starts: Sequence[int]) -> FrameTable:
+def encapsulated(
+    count: int,
+    offset: int,
+    lengths: Sequence[int],
+    tables: Iterable[Sequence[int]] = (),
+    codestreams: Sequence[int] = (),
+) -> FrameTable:
     """The table of encapsulated pixel data.
 
     Parameters
@@ -94,11 +100,13 @@ def encapsulated(count: int, offset: int, lengths: Sequence[int], starts: Sequen
     count : NumberOfFrames.
     offset : of the first fragment's value (after the Basic Offset Table item and the fragment's own item header).
     lengths : bytes of each fragment.
-    starts : the offset table, basic or extended: bytes from the first fragment's item header to each frame's first
+    tables : offset tables, basic and extended: bytes from the first fragment's item header to each frame's first
         item header; empty if the object has none.
+    codestreams : indices of the fragments in which a codestream begins, as far as they can be told by its markers.
 
-    With one frame all fragments are its; with as many fragments as frames it is one each; else the offset table
-    decides (PS3.5 section A.4). Where nothing tells, frames are not addressable and `count` is 0.
+    With one frame all fragments are its; with as many fragments as frames it is one each; else an offset table
+    decides, if it fits the fragments, or the codestreams, if they are as many as the frames (PS3.5 section A.4).
+    Where nothing tells, frames are not addressable and `count` is 0.
     """
     if count == 1:
         return FrameTable(1, offset, 0, tuple(lengths), (0,))
@@ -109,7 +117,7 @@ def encapsulated(count: int, offset: int, lengths: Sequence[int], starts: Sequen
     for index, length in enumerate(lengths):
         index_of[position] = index
         position += length + 8
-    first = [index_of.get(start, -1) for start in starts]
-    if len(first) != count or -1 in first or first[:1] != [0] or first != sorted(set(first)):
-        return FrameTable(0, offset, 0, tuple(lengths), ())
-    return FrameTable(count, offset, 0, tuple(lengths), tuple(first))
+    for first in (*([index_of.get(start, -1) for start in starts] for starts in tables), list(codestreams)):
+        if len(first) == count and first[0] == 0 and first == sorted(set(first)):
+            return FrameTable(count, offset, 0, tuple(lengths), tuple(first))
+    return FrameTable(0, offset, 0, tuple(lengths), ())

@@ -34,6 +34,8 @@ _MAX_ITEMS = 200_000
 _MAX_ELEMENTS = 500_000
 _TOO_MANY = "The DICOM object has more sequence items or elements than this gateway accepts."
 _MAX_UID = 66  # 64, and some pad
+# SOI and EOI of ISO 10918-1 and 14495-1; SOC and EOC of ISO 15444-1.
+_CODESTREAM_STARTS, _CODESTREAM_END = (b"\xff\xd8", b"\xff\x4f"), b"\xff\xd9"
 _TRUNCATED = "The DICOM data ends early: the file is truncated."
 
 
@@ -67,12 +69,25 @@ class Header:
 
 @dataclass(slots=True)
 class PixelLayout:
-    """What `stream_pixels` found: the size of the value, and of encapsulated data its fragments and offset table."""
+    """What `stream_pixels` found: the size of the value, and of encapsulated data its fragments and offset table.
+
+    `codestreams` are the indices of the fragments in which a JPEG or JPEG 2000 codestream begins: one that starts with
+    SOI or SOC where the one before it ended with EOI or EOC. They tell frames apart where no offset table does.
+    """
 
     size: int = 0
     offset_table: bytes = b""
     fragments: list[int] = field(default_factory=list)
     first_fragment: int = 0  # offset of the first fragment's value in the element's value
+    codestreams: list[int] = field(default_factory=list)
+    complete: bool = True  # whether the last fragment ended its codestream
+
+    def add_fragment(self, length: int, start: bytes, end: bytes) -> None:
+        """Note a fragment by its first two and last four bytes; zeros at its end are padding."""
+        if self.complete and start in _CODESTREAM_STARTS:
+            self.codestreams.append(len(self.fragments))
+        self.complete = end.rstrip(b"\0").endswith(_CODESTREAM_END)
+        self.fragments.append(length)
 
 
 class ByteSource:
@@ -369,8 +384,10 @@ async def _stream_items(source: ByteSource, layout: PixelLayout) -> AsyncIterato
                 yield piece
         else:
             layout.first_fragment = layout.first_fragment or layout.size
-            layout.fragments.append(length)
+            start = end = b""
             async for piece in _exactly(source, length):
+                start, end = (start + piece[:2])[:2], (end + piece[-4:])[-4:]
                 yield piece
+            layout.add_fragment(length, start, end)
         layout.size += length
         number += 1

@@ -55,10 +55,13 @@ class Deidentify(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What is needed to find frames in pixel data: their number and the bits of one uncompressed frame."""
+    """What is needed to find frames in pixel data: their number, the bits of one uncompressed frame, and the Extended
+    Offset Table, if there is one.
+    """
 
     count: int
     frame_bits: int
+    extended_starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,9 @@ class StoredHeader:
         if pixels is None or not count:
             return FrameTable(0)
         if pixels.length == UNDEFINED:
-            return frames.encapsulated(count, start + layout.first_fragment, layout.fragments, _starts(layout))
+            tables = [_starts(layout), self.geometry.extended_starts]
+            first = start + layout.first_fragment
+            return frames.encapsulated(count, first, layout.fragments, tables, layout.codestreams)
         if self.transfer_syntax_uid != ExplicitVRLittleEndian or not self.geometry.frame_bits:
             return FrameTable(0)
         complete = min(count, layout.size * 8 // self.geometry.frame_bits)
@@ -148,7 +153,7 @@ def _prepare(header: Header, profile: Deidentify) -> StoredHeader:
         head=head,
         pixel_offset=pixel_offset,
         swap=1 if header.encoding.little else _SWAPPED_BYTES.get(vr, 1),
-        geometry=_geometry(attributes, header.pixels),
+        geometry=_geometry(attributes, header.pixels, _extended_starts(ds)),
         attributes=attributes,
         json_gzip=gzip.compress(dicom_json.dumps(attributes), 6, mtime=0),
     )
@@ -307,7 +312,7 @@ def _writable(ds: Dataset) -> Dataset:
     return safe
 
 
-def _geometry(attributes: dict[str, Any], pixels: PixelElement | None) -> Geometry:
+def _geometry(attributes: dict[str, Any], pixels: PixelElement | None, extended_starts: tuple[int, ...]) -> Geometry:
     """Number of frames and bits of a native frame (PS3.3 C.7.6.3)."""
     if pixels is None:
         return Geometry(0, 0)
@@ -320,7 +325,14 @@ def _geometry(attributes: dict[str, Any], pixels: PixelElement | None) -> Geomet
     if (attributes.get("00280004", {}).get("Value") or [""])[0] == "YBR_FULL_422":
         samples = 2
     bits = {0x7FE00008: 32, 0x7FE00009: 64}.get(pixels.tag, number("00280100", 0))
-    return Geometry(max(1, number("00280008", 1)), number("00280010", 0) * number("00280011", 0) * samples * bits)
+    frame_bits = number("00280010", 0) * number("00280011", 0) * samples * bits
+    return Geometry(max(1, number("00280008", 1)), frame_bits, extended_starts)
+
+
+def _extended_starts(ds: Dataset) -> tuple[int, ...]:
+    """The Extended Offset Table (PS3.3 section C.7.6.3.1.8): like the basic one, but of 64-bit numbers."""
+    table = ds.get("ExtendedOffsetTable")
+    return struct.unpack(f"<{len(table) // 8}Q", table[: len(table) // 8 * 8]) if isinstance(table, bytes) else ()
 
 
 def _starts(layout: PixelLayout) -> tuple[int, ...]:

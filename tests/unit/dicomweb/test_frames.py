@@ -26,7 +26,7 @@ def test_encapsulated_frames_are_their_fragments(frames):
     for frame in frames:
         starts.append(position)
         position += sum(frame) + 8 * len(frame)
-    table = encapsulated(len(frames), 100, lengths, starts)
+    table = encapsulated(len(frames), 100, lengths, [starts])
     assert [[length for _, length in table.ranges(n)] for n in range(1, len(frames) + 1)] == frames
     found = [offset for n in range(1, len(frames) + 1) for offset, _ in table.ranges(n)]
     expected = [100 + sum(lengths[:index]) + 8 * index for index in range(len(lengths))]
@@ -36,7 +36,16 @@ def test_encapsulated_frames_are_their_fragments(frames):
 
 @pytest.mark.parametrize("starts", [[], [0], [0, 5], [8, 16], [0, 0], [16, 0]])
 def test_frames_that_cannot_be_told_apart(starts):
-    assert encapsulated(2, 0, [8, 8, 8], starts).count == 0
+    assert encapsulated(2, 0, [8, 8, 8], [starts]).count == 0
+
+
+def test_what_tells_frames_apart_without_a_right_offset_table():
+    lengths = [8, 8, 8]
+    assert encapsulated(2, 0, lengths, [[0, 5], [0, 32]]).first == (0, 2)  # the second table fits
+    assert encapsulated(2, 0, lengths, [[], []], [0, 1]).first == (0, 1)
+    assert encapsulated(2, 0, lengths, [[0, 32]], [0, 1]).first == (0, 2)  # the table counts
+    for codestreams in ([], [0], [1, 2], [0, 1, 2]):
+        assert encapsulated(2, 0, lengths, [[]], codestreams).count == 0
 
 
 @pytest.mark.parametrize("number", [0, -1, 4])
