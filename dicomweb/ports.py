@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from aiohttp import web
+from pydicom import Dataset
 
 from dicomweb.frames import FrameTable
-from dicomweb.query import Query
+from dicomweb.query import STANDARD_KEYS, Key, Query, SearchKeys, TagPath
 from dicomweb.resource import Resource
 from dicomweb.spool import SpoolFolder
 
@@ -112,6 +115,10 @@ class Archive(Protocol):
         """
         ...
 
+    async def search_keys(self) -> SearchKeys:
+        """What `search` can match by now."""
+        ...
+
     async def instances(self, resource: Resource) -> Sequence[StoredInstance]:
         """All instances of a resource in a stable order; raise NotFound, or Gone if it was deleted."""
         ...
@@ -137,6 +144,91 @@ class Archive(Protocol):
         ...
 
 
+class EventQueue(Protocol):
+    """The events of one connection, in order; bounded, so that a slow reader is ended rather than waited for."""
+
+    async def get(self) -> tuple[str, tuple[int, JsonDataSet]] | None:
+        """Wait for the next event: its workitem's UID, type and attributes; None ends the connection."""
+        ...
+
+
+class Worklist(Protocol):
+    """The worklist as one caller sees it (PS3.18 chapter 11); `dicomweb.ups_workitem` has the rules.
+
+    Every method raises NotFound, Gone, BadRequest or `dicomweb.ups_states.Told`. Texts that are returned go into a
+    Warning header, empty ones do not.
+    """
+
+    async def create(self, uid: str, item: JsonDataSet) -> tuple[str, str]:
+        """Add a workitem; return the UID under which it is kept, and a warning. Raise Conflict if it exists."""
+        ...
+
+    async def get(self, uid: str) -> JsonDataSet:
+        """A workitem without its Transaction UID."""
+        ...
+
+    async def update(self, uid: str, changes: JsonDataSet, transaction_uid: str) -> str:
+        """Set attributes; return a warning."""
+        ...
+
+    async def change_state(self, uid: str, information: JsonDataSet, transaction_uid: str) -> str:
+        """Set the state that `information` names; return a warning."""
+        ...
+
+    async def request_cancel(self, uid: str, information: JsonDataSet, requester: str) -> str:
+        """Ask that a workitem be canceled; return a warning."""
+        ...
+
+    async def search(self, query: Query) -> SearchPage:
+        """Find workitems by attributes of `dicomweb.ups_search.KEYS`."""
+        ...
+
+    async def subscribe(self, uid: str, title: str, *, locked: bool, pairs: Sequence[tuple[str, str]]) -> bool:
+        """Subscribe an application entity to a workitem, to all or to those that match; whether the lock is granted."""
+        ...
+
+    async def unsubscribe(self, uid: str, title: str) -> None:
+        """Remove a subscription."""
+        ...
+
+    async def suspend(self, uid: str, title: str) -> None:
+        """Subscribe to no further workitems."""
+        ...
+
+    def listen(self, title: str | None) -> AbstractAsyncContextManager[EventQueue]:
+        """The events from now on for one application entity, or for all that the caller has subscribed."""
+        ...
+
+
+#: Reads frame `number` (from 1): array of (rows, columns[, samples]) and its photometric interpretation.
+FrameSource = Callable[[int], Awaitable[tuple[np.ndarray, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class AnonymousCopy:
+    """An instance without identity.
+
+    Attributes
+    ----------
+    header : de-identified, with new UIDs and file meta information.
+    clean : blanks what is written on a frame, given it decoded and its photometric interpretation; pure CPU.
+    """
+
+    header: Dataset
+    clean: Callable[[np.ndarray, str], np.ndarray]
+
+
+class Anonymizer(Protocol):
+    """Makes copies as PS3.15 Annex E has it: Basic Profile with the Clean Pixel Data Option."""
+
+    async def copy(self, instance: StoredInstance, header: Dataset, read: FrameSource) -> AnonymousCopy:
+        """De-identify a copy of a header, and look through the frames for what must be blanked; `header` stays.
+
+        Raises Refused where that cannot be done safely.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What `dicomweb.routes.add_routes` binds its handlers to.
@@ -147,14 +239,18 @@ class Services:
     run : runs a blocking function in a bounded pool.
     public_base : absolute URL of the DICOMweb root as the caller reaches it, without a trailing slash.
     limits : bounds on what one request may take.
+    search_keys : all that the archive can be searched by, once it is built.
     spool : where bulk data that arrives before it can be used waits.
+    worklist : gives the worklist as the caller of a request sees it; without one there is no such service.
     """
 
     archive: Callable[[web.Request], Archive]
     run: Runner
     public_base: Callable[[web.Request], str]
     limits: Limits = field(default_factory=lambda: Limits())
+    search_keys: Mapping[TagPath, Key] = field(default_factory=lambda: STANDARD_KEYS)
     spool: SpoolFolder = field(default_factory=lambda: SpoolFolder(Path(tempfile.gettempdir())))
+    worklist: Callable[[web.Request], Worklist] | None = None
 
 
 class Runner(Protocol):

@@ -13,7 +13,8 @@ from gateway.deid.values import DEFAULT_ENCODINGS, make, text_of
 
 _BASIC: Final = ("113100", "Basic Application Confidentiality Profile")
 #: What others did to the pixels still holds: Clean Pixel Data and Clean Recognizable Visual Features.
-_LASTING: Final = {"113101": "Clean Pixel Data Option", "113102": "Clean Recognizable Visual Features Option"}
+_CLEAN_PIXELS: Final = ("113101", "Clean Pixel Data Option")
+_LASTING: Final = dict([_CLEAN_PIXELS, ("113102", "Clean Recognizable Visual Features Option")])
 _METHODS: Final = 0x00120064
 _UTF8: Final = "ISO_IR 192"
 
@@ -30,6 +31,13 @@ def stamp(ds: Dataset, profile: Profile, pseudonym: str) -> None:
     ds[0x00120063] = make(0x00120063, "LO", f"Isthmus profile {profile.name}"[:64])
     ds[_METHODS] = make(_METHODS, "SQ", Sequence(_methods(ds, profile)))
     ds[0x00280303] = make(0x00280303, "CS", _dates(profile))
+
+
+def state_clean_pixels(ds: Dataset) -> None:
+    """Say that what was burned into the pixels was removed (PS3.15 section E.3.1); to be said before `stamp`."""
+    ds[0x00280301] = make(0x00280301, "CS", "NO")
+    earlier = list(ds[_METHODS].value or ()) if _METHODS in ds else []
+    ds[_METHODS] = make(_METHODS, "SQ", Sequence([*earlier, _code(_CLEAN_PIXELS[0], "DCM", _CLEAN_PIXELS[1])]))
 
 
 def anonymous_code() -> Dataset:

@@ -1,0 +1,94 @@
+"""De-identification of workitems: as objects of the same source, but for what the work itself runs by.
+
+A workitem names a patient as an object does, and besides when, where and with what urgency something is to be done. The
+patient, visit and request attributes, texts, UIDs and the people who perform are treated by the profile. Scheduling
+times stay as they are: they say when this server is to act, not when the patient was seen, and a shifted appointment is
+none. Stations stay as codes, whose values and meanings are checked like all codes. A profile's own rules come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from io import BytesIO
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydicom.filereader import read_dataset
+
+from dicomweb import dicom_encode, dicom_json
+from gateway.deid.engine import Deidentifier
+from gateway.deid.header import HeaderRun
+from gateway.deid.policy import Refusal
+from gateway.deid.profile import load_profile
+
+#: PS3.15 Table E.1-1 removes these unless an option retains dates or devices. Without them there is no worklist.
+_OPERATIONAL: Final = MappingProxyType(
+    {
+        0x00404005: "keep",  # Scheduled Procedure Step Start DateTime
+        0x00404008: "keep",  # Scheduled Procedure Step Expiration DateTime
+        0x00404010: "keep",  # Scheduled Procedure Step Modification DateTime
+        0x00404011: "keep",  # Expected Completion DateTime
+        0x00404050: "keep",  # Performed Procedure Step Start DateTime
+        0x00404051: "keep",  # Performed Procedure Step End DateTime
+        0x00404052: "keep",  # Procedure Step Cancellation DateTime
+        0x00404025: "keep",  # Scheduled Station Name Code Sequence
+        0x00404027: "keep",  # Scheduled Station Geographic Location Code Sequence
+        0x00404028: "keep",  # Performed Station Name Code Sequence
+        0x00404030: "keep",  # Performed Station Geographic Location Code Sequence
+    }
+)
+_PATIENT: Final = ("00100010", "00100020")
+
+
+class WorkitemDeidentifier:
+    """Treats workitems under one profile. Thread-safe and pure CPU: call it in a worker thread."""
+
+    def __init__(self, deidentifier: Deidentifier) -> None:
+        self._deid = deidentifier
+
+    @classmethod
+    def load(cls, profile_name: str, key: bytes) -> WorkitemDeidentifier | None:
+        """The de-identifier of a profile; None for one that keeps everything."""
+        profile = load_profile(profile_name)
+        if not profile.deidentify:
+            return None
+        return cls(Deidentifier(replace(profile, rules=_OPERATIONAL | dict(profile.rules)), key))
+
+    def uid(self, uid: str) -> str:
+        """The UID that stands for one of the caller's; one that was issued, or is registered, stays."""
+        return uid if "retain-uids" in self._deid.profile.options else self._deid.uid(uid)
+
+    def text(self, text: str) -> str:
+        """Free text without what may identify."""
+        return self._deid.cleaner(text)
+
+    def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """De-identify the attributes of a workitem, some or all; none is added.
+
+        Raises
+        ------
+        Refused : it cannot be done safely. The message holds no value.
+        """
+        pieces = [piece for pieces in dicom_encode.encode(dict(item)).values() for piece in pieces]
+        encoded = b"".join(piece for piece in pieces if isinstance(piece, bytes))
+        ds = read_dataset(BytesIO(encoded), is_implicit_VR=False, is_little_endian=True)
+        try:
+            _Run(self._deid, ds).run()
+            result = dicom_json.encode(ds)
+        except Refusal:
+            raise
+        except Exception as exc:  # noqa: BLE001 - fail closed; `from None`, for the cause may quote values
+            raise Refusal(f"The workitem could not be de-identified ({type(exc).__name__}).") from None
+        kept = {tag: element for tag, element in result.items() if tag in item}
+        for tag in _PATIENT:  # of nobody, nobody is made
+            if tag in kept and not (item[tag].get("Value") or [None])[0]:
+                kept[tag] = {"vr": kept[tag]["vr"]}
+        return kept
+
+
+class _Run(HeaderRun):
+    """A run over a workitem, which has neither pixels nor a storage class."""
+
+    def _check(self) -> None:
+        """Nothing to check: what a workitem may hold was checked before."""
