@@ -230,6 +230,38 @@ class Anonymizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """An instance as a commitment request names it; study and series are empty where it does not say them."""
+
+    sop_class_uid: str
+    instance_uid: str
+    study_uid: str = ""
+    series_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """What was asked, and which of it, by position, is not committed for which Failure Reason (PS3.3 C.14.1.1)."""
+
+    references: Sequence[Reference]
+    failures: Mapping[int, int]
+
+
+class Commitments(Protocol):
+    """Storage commitment as the caller of a request sees it: UIDs are as this caller sends them."""
+
+    async def request(
+        self, request: web.Request, transaction_uid: str, references: Sequence[Reference]
+    ) -> Commitment | None:
+        """Begin to check; None where that takes longer. Raise Conflict if the transaction UID is in use."""
+        ...
+
+    async def result(self, request: web.Request, transaction_uid: str) -> Commitment | None:
+        """The result; None while it is worked on. Raise NotFound, or Gone if it is kept no longer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """What `dicomweb.routes.add_routes` binds its handlers to.
 
@@ -241,6 +273,7 @@ class Services:
     limits : bounds on what one request may take.
     search_keys : all that the archive can be searched by, once it is built.
     spool : where bulk data that arrives before it can be used waits.
+    commitments : storage commitment, if the archive offers it.
     worklist : gives the worklist as the caller of a request sees it; without one there is no such service.
     """
 
@@ -250,6 +283,7 @@ class Services:
     limits: Limits = field(default_factory=lambda: Limits())
     search_keys: Mapping[TagPath, Key] = field(default_factory=lambda: STANDARD_KEYS)
     spool: SpoolFolder = field(default_factory=lambda: SpoolFolder(Path(tempfile.gettempdir())))
+    commitments: Commitments | None = None
     worklist: Callable[[web.Request], Worklist] | None = None
 
 

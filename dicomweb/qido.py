@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from aiohttp import web
+from multidict import CIMultiDict
 
-from dicomweb import dicom_json
+from dicomweb.answers import DATA_SET_OFFERS, data_sets
 from dicomweb.bodies import negotiate
-from dicomweb.negotiate import DICOM_JSON, JSON, Offer
 from dicomweb.ports import JsonDataSet, SearchPage, Services
-from dicomweb.query_parse import parse
+from dicomweb.query_parse import ParsedQuery, parse, split
 from dicomweb.resource import Level, Resource, checked_uid
 
-_OFFERS = [Offer(DICOM_JSON), Offer(JSON)]
 _UIDS = {Level.STUDY: ("0020000D",), Level.SERIES: ("0020000D", "0020000E")}
 _UIDS[Level.INSTANCE] = (*_UIDS[Level.SERIES], "00080018")
 
@@ -34,31 +33,31 @@ class Qido:
         return handler
 
     async def _search(self, request: web.Request, level: Level) -> web.StreamResponse:
-        offer = negotiate(request, _OFFERS)
+        negotiate(request, DATA_SET_OFFERS)  # nothing is searched for who cannot read the answer
+        archive = self._services.archive(request)
         study, series = request.match_info.get("study"), request.match_info.get("series")
         parsed = parse(
             level,
-            request.query.items(),
+            split(request.rel_url.raw_query_string),
             study_uid=checked_uid(study, "Study Instance UID") if study else None,
             series_uid=checked_uid(series, "Series Instance UID") if series else None,
             limits=self._services.limits,
+            keys=await archive.search_keys(),
         )
-        page = await self._services.archive(request).search(replace(parsed.query, limit=max(1, parsed.query.limit)))
+        page = await archive.search(replace(parsed.query, limit=max(1, parsed.query.limit)))
         if not parsed.query.limit:  # only the number of results is wanted
             page = SearchPage((), page.remaining + len(page.items))
         base = self._services.public_base(request)
-        body = await self._services.run(_encode, page.items, level, base)
-        response = web.Response(body=body, headers={"Content-Type": offer.media_type, "Vary": "Accept"})
-        for warning in parsed.warnings:
-            response.headers.add("Warning", f"299 {base}: {warning}")
-        if page.remaining:
-            text = f"There are {page.remaining} additional results that can be requested"
-            response.headers.add("Warning", f"299 {base}: {text}")
-        return response
+        items = [_with_retrieve_url(item, level, base) for item in page.items]
+        return await data_sets(request, self._services, items, headers=_warnings(base, parsed, page))
 
 
-def _encode(items: Sequence[JsonDataSet], level: Level, base: str) -> bytes:
-    return dicom_json.dumps([_with_retrieve_url(item, level, base) for item in items])
+def _warnings(base: str, parsed: ParsedQuery, page: SearchPage) -> CIMultiDict[str]:
+    """The Warning fields, in the words of PS3.18 section 8.3.4.4.1."""
+    texts = list(parsed.warnings)
+    if page.remaining:
+        texts.append(f"There are {page.remaining} additional results that can be requested")
+    return CIMultiDict([("Warning", f"299 {base}: {text}") for text in texts])
 
 
 def _with_retrieve_url(item: JsonDataSet, level: Level, base: str) -> JsonDataSet:

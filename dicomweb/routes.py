@@ -6,10 +6,11 @@ from aiohttp import web
 
 from dicomweb import codecs, encoders
 from dicomweb.capabilities import Capabilities, Route, Transaction
+from dicomweb.commitment import CommitmentRequests
 from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTET_STREAM
 from dicomweb.ports import Services
 from dicomweb.qido import Qido
-from dicomweb.query import SEARCHABLE
+from dicomweb.query import SearchKeys
 from dicomweb.render_options import RENDERED, THUMBNAIL
 from dicomweb.renditions import ALL_MEDIA_TYPES
 from dicomweb.resource import Level
@@ -31,6 +32,9 @@ _BULK = (f'multipart/related; type="{OCTET_STREAM}"', OCTET_STREAM)
 _PIXELS = (*_BULK, *dict.fromkeys(f'multipart/related; type="{one}"' for one in COMPRESSED.values()))
 _RENDERINGS = (*ALL_MEDIA_TYPES, *(f'multipart/related; type="{one}"' for one in ALL_MEDIA_TYPES))
 
+_DATA_SETS = (DICOM_JSON, JSON, f'multipart/related; type="{DICOM_XML}"')
+_SEARCH = "accept limit offset includefield fuzzymatching emptyvaluematching multiplevaluematching".split()
+
 _RETRIEVE = Transaction("Retrieve Instances", _FILES, query=["accept"])
 _METADATA = Transaction("Retrieve Metadata", [DICOM_JSON, JSON], query=["accept"])
 _RETRIEVE_FRAMES = Transaction("Retrieve Frames", _PIXELS, query=["accept"])
@@ -44,6 +48,13 @@ _STORE = Transaction(
     [*_FILES, *(f'multipart/related; type="{one}"' for one in (DICOM_JSON, DICOM_XML)), DICOM_JSON, DICOM_XML],
     statuses=[200, 202],
 )
+_COMMITMENT = Transaction(
+    "Request Storage Commitment",
+    [DICOM_JSON, JSON, DICOM_XML, f'multipart/related; type="{DICOM_XML}"'],
+    [DICOM_JSON, DICOM_XML, *(f'multipart/related; type="{one}"' for one in (DICOM_JSON, DICOM_XML))],
+    statuses=[200, 202],
+)
+_COMMITTED = Transaction("Check Storage Commitment Result", _COMMITMENT.produces, query=["accept"], statuses=[200, 202])
 _DELETE = Transaction("Delete", statuses=[204])
 
 
@@ -74,7 +85,7 @@ def routes(services: Services) -> list[Route]:
         (Level.INSTANCE, _SERIES + "/instances"),
     ]
     reads = [
-        *((path, qido.search(level), _search(level)) for level, path in searches),
+        *((path, qido.search(level), _search(level, services)) for level, path in searches),
         *((path, wado.retrieve, _RETRIEVE) for path in _LEVELS),
         *((path + "/metadata", wado.metadata, _METADATA) for path in _LEVELS),
         *((path + "/rendered", rendered.rendered, _RENDERED) for path in (*_LEVELS, _FRAMES)),
@@ -87,16 +98,25 @@ def routes(services: Services) -> list[Route]:
         *(Route(method, *read) for read in reads for method in ("GET", "HEAD")),
         *(Route("POST", path, stow.store, _STORE) for path in ("/studies", _STUDY)),
         *(Route("DELETE", path, stow.delete, _DELETE) for path in _LEVELS),
+        *_commitment(services),
     ]
 
 
-def _search(level: Level) -> Transaction:
-    keys = sorted(".".join(path) for path in SEARCHABLE[level])
+def _commitment(services: Services) -> list[Route]:
+    if services.commitments is None:
+        return []
+    requests, path = CommitmentRequests(services, services.commitments), "/commitment-requests/{transaction}"
+    return [
+        Route("POST", path, requests.request, _COMMITMENT),
+        *(Route(method, path, requests.result, _COMMITTED) for method in ("GET", "HEAD")),
+    ]
+
+
+def _search(level: Level, services: Services) -> Transaction:
+    keys = sorted(".".join(path) for path in SearchKeys(services.search_keys).at(level))
     name = {
         Level.STUDY: "Search for Studies",
         Level.SERIES: "Search for Series",
         Level.INSTANCE: "Search for Instances",
     }
-    return Transaction(
-        name[level], [DICOM_JSON, JSON], query=["limit", "offset", "includefield", "fuzzymatching", "accept", *keys]
-    )
+    return Transaction(name[level], _DATA_SETS, query=[*_SEARCH, *keys])

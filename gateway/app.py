@@ -67,8 +67,13 @@ def _dicomweb_services(core: Core, forwarding: Forwarding) -> Services:
         archive=lambda request: core.archive.for_source(Source("stow", _user(request))),
         run=core.workers.run,
         public_base=lambda request: f"{forwarding.origin(request)}{root}",
-        limits=Limits(max_part_bytes=core.settings.http.max_part_bytes),
         spool=_spool(core.settings),
+        limits=Limits(
+            max_part_bytes=core.settings.http.max_part_bytes,
+            max_results=core.settings.search.max_results,
+            default_results=core.settings.search.default_results,
+        ),
+        search_keys=core.catalogue.scheme.keys,
     )
 
 

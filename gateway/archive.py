@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from dicomweb.ports import Metadata, SearchPage, StoredInstance, StoreOutcome
-from dicomweb.query import Query
+from dicomweb.query import Query, SearchKeys
 from dicomweb.resource import Resource
 from gateway.config import Settings
 from gateway.deid.engine import Deidentifier
@@ -19,9 +19,10 @@ from gateway.errors import ObjectNotFound
 from gateway.ingest import Ingest, IngestLimits
 from gateway.store import derived, driver
 from gateway.store.catalogue import Catalogue
+from gateway.store.keystate import KeyStates
 from gateway.store.metadata import MetadataReader
 from gateway.store.objects import ObjectReader, ObjectStore
-from gateway.store.search import search
+from gateway.store.search import Breadth, search
 from gateway.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Archive:
         self, settings: Settings, catalogue: Catalogue, objects: ObjectStore, workers: Workers, *, key: bytes, root: str
     ) -> None:
         self.catalogue = catalogue
+        self.key_states = KeyStates(catalogue.db, catalogue.scheme)
         self.objects = objects
         self._settings = settings
         self._workers = workers
@@ -88,7 +90,12 @@ class Archive:
 
     async def search(self, query: Query) -> SearchPage:
         """Answer a QIDO-RS query."""
-        return await search(self.catalogue.db, query)
+        breadth = Breadth(self._settings.search.max_parents, self._settings.search.max_matches)
+        return await search(self.catalogue.db, query, self.catalogue.scheme, breadth, self._workers.run)
+
+    async def search_keys(self) -> SearchKeys:
+        """What can be searched by now."""
+        return await self.key_states.usable()
 
     async def instances(self, resource: Resource) -> Sequence[StoredInstance]:
         """The instances of a resource."""
@@ -127,7 +134,7 @@ class Archive:
 
     async def verify(self) -> AsyncIterator[Difference]:
         """Compare every row with its object, byte for byte, and look for objects without a row."""
-        await derived.refresh(self.catalogue.db)
+        await derived.refresh(self.catalogue.db, self.catalogue.scheme)
         seen: set[str] = set()
         async with driver.wrapped():
             fields = dict.fromkeys(["study_uid", "series_uid", "key", "size", "sha256"], 1)
@@ -163,6 +170,7 @@ class BoundArchive:
         self._archive = archive
         self._source = source
         self.search = archive.search
+        self.search_keys = archive.search_keys
         self.instances = archive.instances
         self.metadata = archive.metadata
         self.open = archive.open

@@ -141,6 +141,17 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """What can be searched, and how much at once."""
+
+    extra_keys: tuple[str, ...] = ()
+    max_results: int = 10_000
+    default_results: int = 1_000
+    max_parents: int = 10_000
+    max_matches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RaySettings:
     """The cluster that runs plugins."""
 
@@ -170,6 +181,7 @@ class Settings:
     deid: DeidSettings = DeidSettings()
     mongodb: MongoSettings = MongoSettings()
     storage: StorageSettings = StorageSettings()
+    search: SearchSettings = SearchSettings()
     ray: RaySettings = RaySettings()
     log: LogSettings = LogSettings()
 

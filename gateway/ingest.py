@@ -19,7 +19,6 @@ from dicomweb.errors import BadRequest, Conflict, Refused, TooLarge, Unavailable
 from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
 from gateway.part10 import ByteSource, Header, PixelLayout, read_header, read_rest, stream_pixels
-from gateway.store import rows
 from gateway.store.catalogue import Catalogue, InstanceRow
 from gateway.store.objects import ObjectStore, ObjectWriter, new_key
 from gateway.stored_form import Deidentify, StoredHeader, prepare, sent_names
@@ -91,7 +90,8 @@ class Ingest:
         kept = rest if self.profile.is_identity and header.encoding.explicit and header.encoding.little else b""
         await output.end(kept)  # padding or signatures stay only where the object is kept as it came
         frames = stored.frame_table(header.pixels, layout)
-        attributes = {level.name.lower(): rows.pick(stored.attributes, level) for level in Level}
+        scheme = self.catalogue.scheme
+        attributes = scheme.attributes(stored.attributes)
         if len(stored.json_gzip) + len(frames.pack()) + len(dicom_json.dumps(attributes)) > _MAX_ROW_BYTES:
             raise TooLarge("The header of the DICOM object is larger than the catalogue takes.")
         size = await writer.commit()
@@ -109,7 +109,7 @@ class Ingest:
             stored_digest=output.sameness(stored.data_set, kept),
             frames=frames,
             pixel_offset=stored.pixel_offset,
-            keys=rows.search_keys(stored.attributes, Level.INSTANCE),
+            keys=scheme.search_keys(stored.attributes, Level.INSTANCE),
             attributes=attributes,
             json_gzip=stored.json_gzip,
             source=self.source,

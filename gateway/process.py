@@ -157,7 +157,7 @@ async def _derive(core: Core) -> None:
     while True:
         await asyncio.sleep(_DERIVE_EVERY_S)
         with contextlib.suppress(CatalogueUnavailable):
-            await derived.refresh(core.catalogue.db)
+            await derived.refresh(core.catalogue.db, core.catalogue.scheme)
 
 
 async def _follow_deletions(core: Core) -> None:

@@ -17,6 +17,7 @@ from gateway.store.filesystem import FileSystemStore
 from gateway.store.generations import Generations
 from gateway.store.objects import ObjectStore
 from gateway.store.s3 import S3Store
+from gateway.store.scheme import Scheme
 from gateway.store.turn import Turn
 from gateway.stored_form import quiet_pydicom
 from gateway.workers import Workers
@@ -59,6 +60,7 @@ def generations_file(settings: Settings) -> Path | None:
 async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[Core]:
     """Connect to the catalogue at `uri` and to the object store; raise ConfigurationError or Unavailable."""
     quiet_pydicom()
+    scheme = Scheme(settings.search.extra_keys)
     workers = Workers()
     client = driver.connect(settings.mongodb, uri)
     turn = Turn(settings.data.dir / "catalogue.lock", workers.io)
@@ -67,6 +69,7 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
         settings.mongodb.database,
         replace=settings.storage.replace,
         turn=turn.taken,
+        scheme=scheme,
         generations=await asyncio.to_thread(Generations, generations_file(settings)),
     )
     objects = object_store(settings, workers)

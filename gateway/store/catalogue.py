@@ -26,6 +26,7 @@ from dicomweb.ports import StoredInstance
 from dicomweb.resource import Level, Resource
 from gateway.store import driver
 from gateway.store.generations import Generations, Remembered
+from gateway.store.scheme import DERIVATION, Scheme
 
 #: Rows that one transaction deletes: it stays far below MongoDB's limits of time and size.
 _DELETE_BATCH = 500
@@ -41,7 +42,7 @@ class InstanceRow:
     """An instance as the catalogue keeps it.
 
     `digest` is the sameness of what was received, `stored_digest` of what is kept, `sha256` of the whole stored file;
-    `keys` and `attributes` come from `rows.py`, `json_gzip` is the compressed DICOM JSON.
+    `keys` and `attributes` come from `scheme.py`, `json_gzip` is the compressed DICOM JSON.
     """
 
     study_uid: str
@@ -56,7 +57,7 @@ class InstanceRow:
     stored_digest: bytes
     frames: FrameTable
     pixel_offset: int
-    keys: dict[str, list[str]]
+    keys: dict[str, Any]
     attributes: dict[str, Any]
     json_gzip: bytes
     source: str
@@ -116,6 +117,7 @@ class Catalogue:
         *,
         replace: bool = False,
         turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        scheme: Scheme | None = None,
         generations: Generations | None = None,
     ) -> None:
         self.client = client
@@ -123,6 +125,8 @@ class Catalogue:
         self.generations = generations or Generations()
         self._replace = replace
         self._turn = turn
+        #: How rows are searched.
+        self.scheme = scheme or Scheme()
         self._remembered: Remembered[list[StoredInstance]] = Remembered(_REMEMBERED)
         self._waiting: list[tuple[InstanceRow, asyncio.Future[Added]]] = []
         self._flusher: asyncio.Task[None] | None = None
@@ -131,7 +135,9 @@ class Catalogue:
         """Create the indexes; raise CatalogueUnavailable."""
         async with driver.wrapped():
             for name, indexes in _INDEXES.items():
-                await self.db[name].create_indexes(indexes)
+                await self.db[name].create_indexes(indexes + key_indexes(self.scheme, name, extra=False))
+            scheme = {"derivation": DERIVATION, "keys": self.scheme.names}
+            await self.db.schemes.update_one({"_id": self.scheme.id}, {"$setOnInsert": scheme}, upsert=True)
             await self.db.counters.update_one({"_id": "changes"}, {"$setOnInsert": {"value": 0}}, upsert=True)
 
     async def ping(self) -> None:
@@ -333,7 +339,8 @@ class Catalogue:
             gone = [document | {"seq": seq} for seq, document in enumerate(replaced, first)]
             await self.db.instances.delete_many({"_id": {"$in": [one["_id"] for one in gone]}}, session=session)
             await self._record(session, gone, "deleted", at)
-        documents = [row.document(seq, at) for seq, row in enumerate(rows, first + len(replaced))]
+        scheme = {"scheme": self.scheme.id}
+        documents = [row.document(seq, at) | scheme for seq, row in enumerate(rows, first + len(replaced))]
         await self.db.instances.insert_many(documents, session=session)
         await self._record(session, documents, "stored", at)
         await self.db.tombstones.delete_many({"_id": {"$in": [row.instance_uid for row in rows]}}, session=session)
@@ -439,26 +446,30 @@ def _instance_number(attributes: dict[str, Any]) -> int:
         return 1 << 31
 
 
+def key_indexes(scheme: Scheme, collection: str, *, extra: bool) -> list[IndexModel]:
+    """The indexes of search keys: of the standard's, or of those that were declared."""
+    level = {"studies": Level.STUDY, "series": Level.SERIES, "instances": Level.INSTANCE}.get(collection)
+    fields = scheme.indexed(level, extra=extra) if level is not None else ()
+    return [IndexModel([(field, ASCENDING), ("_id", ASCENDING)]) for field in fields]
+
+
 _INDEXES: dict[str, list[IndexModel]] = {
     "instances": [
         IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING), ("seq", ASCENDING)]),
         IndexModel([("key", ASCENDING)], unique=True),
-        IndexModel([("keys.00080016", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("scheme", ASCENDING)]),
     ],
     "series": [
         IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING)], unique=True),
         IndexModel([("series_uid", ASCENDING)]),
         IndexModel([("stale", ASCENDING)], partialFilterExpression={"stale": True}),
-        IndexModel([("keys.00080060", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("scheme", ASCENDING)]),
     ],
     "studies": [
         IndexModel([("stale", ASCENDING)], partialFilterExpression={"stale": True}),
         IndexModel([("sort", DESCENDING), ("_id", ASCENDING)]),
-        *(
-            IndexModel([(f"keys.{tag}", ASCENDING), ("_id", ASCENDING)])
-            for tag in ("00080020", "00080050", "00080061", "00100010", "00100020", "00081030")
-        ),
+        IndexModel([("scheme", ASCENDING)]),
     ],
     "tombstones": [IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING)])],
     "changes": [IndexModel([("study", ASCENDING), ("_id", ASCENDING)])],

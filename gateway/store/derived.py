@@ -10,22 +10,27 @@ from __future__ import annotations
 from typing import Any
 
 from dicomweb.resource import Level
-from gateway.store import driver, rows
+from gateway.store import driver
+from gateway.store.scheme import Scheme
+
+#: What a derivation must know of a row before it starts: `marks` counts the re-derivations of its instances.
+_BEFORE = {"series_uid": 1, "version": 1, "marks": 1}
 
 
-async def refresh(db: Any, study_uid: str | None = None) -> None:
+async def refresh(db: Any, scheme: Scheme, study_uid: str | None = None) -> None:
     """Derive what is stale, of one study or of all."""
     condition: dict[str, Any] = {"stale": True} if study_uid is None else {"_id": study_uid, "stale": True}
     async with driver.wrapped():
-        async for study in db.studies.find(condition, {"version": 1}):
-            await _refresh_study(db, study["_id"], study["version"])
+        async for study in db.studies.find(condition, _BEFORE):
+            await _refresh_study(db, scheme, study)
 
 
-async def _refresh_study(db: Any, study_uid: str, version: int) -> None:
+async def _refresh_study(db: Any, scheme: Scheme, study: dict[str, Any]) -> None:
     """Derive the stale series of a study, then the study; what changes meanwhile leaves it stale for the next one."""
-    stale = db.series.find({"study_uid": study_uid, "stale": True}, {"series_uid": 1, "version": 1})
+    study_uid, version = study["_id"], study["version"]
+    stale = db.series.find({"study_uid": study_uid, "stale": True}, _BEFORE)
     for series in await stale.to_list(None):
-        await _refresh_series(db, study_uid, series)
+        await _refresh_series(db, scheme, study_uid, series)
     ready = {"study_uid": study_uid, "derived": {"$exists": True}}
     members = await db.series.find(ready).sort("first", 1).to_list(None)
     if not members:
@@ -41,7 +46,7 @@ async def _refresh_study(db: Any, study_uid: str, version: int) -> None:
         "00201206": {"vr": "IS", "Value": [len(members)]},
         "00201208": {"vr": "IS", "Value": [count]},
     }
-    keys = rows.search_keys(attributes, Level.STUDY)
+    keys = scheme.search_keys(attributes, Level.STUDY)
     fields = {
         "attributes": attributes,
         "keys": keys,
@@ -49,11 +54,12 @@ async def _refresh_study(db: Any, study_uid: str, version: int) -> None:
         "instances": count,
         "size": sum(member["size"] for member in members),
         "first": members[0]["first"],
+        "scheme": scheme.id,
     }
-    await _replace(db.studies, study_uid, version, fields)
+    await _replace(db.studies, study, fields)
 
 
-async def _refresh_series(db: Any, study_uid: str, series: dict[str, Any]) -> None:
+async def _refresh_series(db: Any, scheme: Scheme, study_uid: str, series: dict[str, Any]) -> None:
     found = await driver.aggregate(
         db.instances,
         [
@@ -84,15 +90,21 @@ async def _refresh_series(db: Any, study_uid: str, series: dict[str, Any]) -> No
     }
     fields = {name: group[name] for name in ("study", "first", "classes", "instances", "size")} | {
         "attributes": attributes,
-        "keys": rows.search_keys(attributes, Level.SERIES),
+        "keys": scheme.search_keys(attributes, Level.SERIES),
+        "scheme": scheme.id,
     }
-    await _replace(db.series, series["_id"], series["version"], fields)
+    await _replace(db.series, series, fields)
 
 
-async def _replace(collection: Any, identity: str, version: int, fields: dict[str, Any]) -> None:
-    """Set what was derived from `version`, unless something newer is there; stale stays set if more has changed."""
+async def _replace(collection: Any, before: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Set what was derived from a row as it was before, unless something newer is there.
+
+    It stays stale if more has changed, or if its instances were re-derived meanwhile.
+    """
+    version, marks = before["version"], before.get("marks", 0)
+    later = [{"$gt": ["$version", version]}, {"$gt": [{"$ifNull": ["$marks", 0]}, marks]}]
     values = {name: {"$literal": value} for name, value in fields.items()}
     await collection.update_one(
-        {"_id": identity, "$or": [{"derived": {"$exists": False}}, {"derived": {"$lte": version}}]},
-        [{"$set": values | {"derived": version, "stale": {"$gt": ["$version", version]}}}],
+        {"_id": before["_id"], "$or": [{"derived": {"$exists": False}}, {"derived": {"$lte": version}}]},
+        [{"$set": values | {"derived": version, "stale": {"$or": later}}}],
     )

@@ -53,7 +53,7 @@ class MetadataReader:
             return await self._build(resource)
         if resource.level is Level.SERIES:
             return await self._series(resource)
-        await derived.refresh(self._db, resource.study_uid)
+        await derived.refresh(self._db, self._catalogue.scheme, resource.study_uid)
         async with driver.wrapped():
             found = (
                 await self._db.series.find({"study_uid": resource.study_uid}, {"series_uid": 1})

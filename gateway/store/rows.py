@@ -1,11 +1,10 @@
-"""What the catalogue keeps of an instance: which attributes belong to which level, and how they are made searchable."""
+"""What the catalogue keeps ready of an instance: which attributes belong to which level."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from dicomweb.query import SEARCHABLE, TagPath
 from dicomweb.resource import Level
 
 Attributes = Mapping[str, Any]  # DICOM JSON of a data set
@@ -47,51 +46,7 @@ DEFAULT_ATTRIBUTES: dict[Level, frozenset[str]] = {
         "00080016 00080018 00080056 00080201 00081190 00083002 00200013 00280008 00280010 00280011 00280100".split()
     ),
 }
-_OWN_KEYS: dict[Level, frozenset[TagPath]] = {
-    Level.STUDY: SEARCHABLE[Level.STUDY],
-    Level.SERIES: SEARCHABLE[Level.SERIES] - SEARCHABLE[Level.STUDY],
-    Level.INSTANCE: SEARCHABLE[Level.INSTANCE] - SEARCHABLE[Level.SERIES],
-}
-_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
-
-
-def level_of(path: TagPath) -> Level:
-    """The level whose row holds the search key of an attribute."""
-    return next(level for level, keys in _OWN_KEYS.items() if path in keys)
-
-
-def pick(attributes: Attributes, level: Level) -> dict[str, Any]:
-    """The attributes that describe an entity of a level."""
-    wanted = LEVEL_ATTRIBUTES[level]
-    return {tag: element for tag, element in attributes.items() if tag in wanted}
-
-
-def search_keys(attributes: Attributes, level: Level) -> dict[str, list[str]]:
-    """Searchable values of a level: `{"00100010": ["doe^jane"]}`; a nested attribute is joined by `_`."""
-    keys = {}
-    for path in _OWN_KEYS[level]:
-        values = [key_value(path, text) for text in _values([attributes], path)]
-        keys["_".join(path)] = values or [""]
-    return keys
-
-
-def key_value(path: TagPath, text: str) -> str:
-    """A value as it is compared: person names without regard to case (PS3.4 section C.2.2.2.1), others as they are."""
-    return text.casefold() if path[-1] in ("00100010", "00080090") else text
-
-
-def _values(items: Iterable[Attributes], path: TagPath) -> list[str]:
-    found: list[str] = []
-    for item in items:
-        values = item.get(path[0], {}).get("Value") or []
-        if len(path) > 1:
-            found += _values([value for value in values if isinstance(value, Mapping)], path[1:])
-        else:
-            found += [text for value in values for text in _texts(value)]
-    return found
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, Mapping):  # a person name
-        return [str(value[group]) for group in _NAME_GROUPS if value.get(group)]
-    return [] if value is None else [str(value)]
+#: Default attributes that are left out when they have no value.
+CONDITIONAL = frozenset(
+    "00080201 00081190 0008103E 00280008 00280010 00280011 00280100 00400244 00400245 00400275".split()
+)

@@ -1,187 +1,175 @@
-"""QIDO-RS searches on the catalogue: a Query becomes indexed MongoDB conditions, rows become DICOM JSON items."""
+"""QIDO-RS searches on the catalogue: a Query becomes indexed conditions, the rows found become DICOM JSON items."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
-from pydicom.datadict import dictionary_VR
+from pymongo.errors import ExecutionTimeout
 
-from dicomweb.errors import BadRequest, TooLarge
-from dicomweb.ports import JsonDataSet, SearchPage
-from dicomweb.query import AnyOf, Between, Match, Query, TagPath, Wildcard
+from dicomweb.errors import TooLarge
+from dicomweb.ports import SearchPage
+from dicomweb.query import UNIQUE_KEYS, AnyOf, Match, Query
 from dicomweb.resource import Level
-from gateway.store import derived, driver, rows
+from gateway.store import derived, driver, items
+from gateway.store.conditions import Condition, all_of, conditions
+from gateway.store.scheme import Scheme
 
-#: Studies or series that a relational search may narrow to before it is too broad (PS3.18 Table 10.6.3-1, 413).
-_MAX_PARENTS = 10_000
-_MAX_WILDCARDS = 8
-_MAX_PATTERN = 256
+_TOO_BROAD = "The search is too broad: narrow it by further keys."
 _SORT = {
     Level.STUDY: [("sort", -1), ("_id", 1)],
     Level.SERIES: [("study_uid", 1), ("series_uid", 1)],
     Level.INSTANCE: [("study_uid", 1), ("series_uid", 1), ("number", 1), ("_id", 1)],
 }
 _COLLECTION = {Level.STUDY: "studies", Level.SERIES: "series", Level.INSTANCE: "instances"}
+#: What the rows of a level call the UIDs of their own and of upper levels.
+_IDENTITY = {
+    Level.STUDY: {Level.STUDY: "_id"},
+    Level.SERIES: {Level.STUDY: "study_uid", Level.SERIES: "series_uid"},
+    Level.INSTANCE: {Level.STUDY: "study_uid", Level.SERIES: "series_uid", Level.INSTANCE: "_id"},
+}
+_DERIVED: Condition = {"derived": {"$exists": True}}
+Run = Callable[..., Awaitable[Any]]
 
 
-async def search(db: Any, query: Query) -> SearchPage:
+@dataclass(frozen=True, slots=True)
+class Breadth:
+    """What a search may take before it is too broad (PS3.18 Table 10.6.3-1, 413).
+
+    `max_parents` studies or series may match the keys of upper levels; `max_matches` items may match in all, 0 for any
+    number; `timeout_s` is the time of one question to the catalogue.
+    """
+
+    max_parents: int = 10_000
+    max_matches: int = 0
+    timeout_s: float = 10.0
+
+
+async def _at_once(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+async def search(
+    db: Any, query: Query, scheme: Scheme | None = None, breadth: Breadth | None = None, run: Run = _at_once
+) -> SearchPage:
     """Answer a query; every write acknowledged before is seen.
 
     Raises
     ------
-    BadRequest : a wildcard pattern with too many wildcards.
-    TooLarge : a relational search whose study or series keys match too much.
+    TooLarge : it matches too much, or takes too long.
     """
-    await derived.refresh(db, query.study_uid)
+    scheme = scheme or Scheme()
+    await derived.refresh(db, scheme, query.study_uid)
     async with driver.wrapped():
-        condition = await _condition(db, query)
-        collection = db[_COLLECTION[query.level]]
-        cursor = collection.find(
-            condition, _fields(query), sort=_SORT[query.level], skip=query.offset, limit=query.limit
+        try:
+            return await _Search(db, query, scheme, breadth or Breadth(), run).answer()
+        except ExecutionTimeout:
+            raise TooLarge("The search takes too long: narrow it by further keys.") from None
+
+
+class _Search:
+    """One search while it is answered."""
+
+    def __init__(self, db: Any, query: Query, scheme: Scheme, breadth: Breadth, run: Run) -> None:
+        self._db = db
+        self._query = query
+        self._scheme = scheme
+        self._breadth = breadth
+        self._run = run
+        self._timeout_ms = int(breadth.timeout_s * 1000)
+
+    async def answer(self) -> SearchPage:
+        """Find the page, count the rest, and make items of the page."""
+        query = self._query
+        condition = await self._condition()
+        cursor = self._db[_COLLECTION[query.level]].find(
+            condition,
+            items.fields(query),
+            sort=_SORT[query.level],
+            skip=query.offset,
+            limit=query.limit,
+            max_time_ms=self._timeout_ms,
         )
         found = await cursor.to_list(None)
         total = query.offset + len(found)
         if len(found) == query.limit or (query.offset and not found):
-            total = await collection.count_documents(condition)
-        parents = await _parents(db, query, found)
-    items = [_item(query, document, parents) for document in found]
-    return SearchPage(items, max(0, total - query.offset - len(found)))
-
-
-async def _condition(db: Any, query: Query) -> dict[str, Any]:
-    """The condition on the rows of the query's level; keys of upper levels narrow it to their studies and series."""
-    by_level: dict[Level, list[dict[str, Any]]] = {level: [] for level in Level}
-    for path, match in query.matches:
-        by_level[rows.level_of(path)].append(_clause(path, match))
-    study = _all_of(by_level[Level.STUDY])
-    if query.level is Level.STUDY:
-        return study | {"derived": {"$exists": True}} | ({"_id": query.study_uid} if query.study_uid else {})
-    scope: dict[str, Any] = {"study_uid": query.study_uid} if query.study_uid else {}
-    if study:
-        studies = study | ({"_id": query.study_uid} if query.study_uid else {})
-        scope = {"study_uid": {"$in": await _identities(db.studies, studies, "_id")}}
-    if query.series_uid:
-        scope["series_uid"] = query.series_uid
-    series = _all_of(by_level[Level.SERIES])
-    if query.level is Level.SERIES:
-        return scope | series | {"derived": {"$exists": True}}
-    if series:
-        scope["series_uid"] = {"$in": await _identities(db.series, scope | series, "series_uid")}
-    return scope | _all_of(by_level[Level.INSTANCE])
-
-
-async def _identities(collection: Any, condition: dict[str, Any], field: str) -> list[str]:
-    found = await collection.find(condition, {field: 1}, limit=_MAX_PARENTS + 1).to_list(None)
-    if len(found) > _MAX_PARENTS:
-        raise TooLarge("The search is too broad: narrow it by further keys.")
-    return [document[field] for document in found]
-
-
-def _all_of(clauses: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"$and": clauses} if clauses else {}
-
-
-def _clause(path: TagPath, match: Match) -> dict[str, Any]:
-    """The condition of one attribute. Values are compared as strings, never evaluated as operators."""
-    field = "keys." + "_".join(path)
-    if isinstance(match, AnyOf):
-        return {field: {"$in": [rows.key_value(path, value) for value in match.values]}}
-    if isinstance(match, Wildcard):
-        return {field: {"$regex": _regex(rows.key_value(path, match.pattern))}}
-    return {field: {"$elemMatch": _range(match)}}
-
-
-def _range(match: Between) -> dict[str, str]:
-    """Both ends included; a shorter upper end covers all that it begins, as 10 does 10:59:59 (PS3.4 C.2.2.2.5)."""
-    low = {"$gte": match.low} if match.low else {"$gt": ""}
-    return low | ({"$lte": match.high + "~"} if match.high else {})
-
-
-def _regex(pattern: str) -> str:
-    pattern = re.sub(r"\*+", "*", pattern)
-    if pattern.count("*") > _MAX_WILDCARDS or len(pattern) > _MAX_PATTERN:
-        raise BadRequest(f"A pattern may have at most {_MAX_WILDCARDS} asterisks and {_MAX_PATTERN} characters.")
-    parts = {"*": ".*", "?": "."}
-    body = "".join(parts.get(character, re.escape(character)) for character in pattern)
-    return f"(?s)^{body}$"
-
-
-def _fields(query: Query) -> dict[str, int]:
-    """The fields of a row that make an item."""
-    if query.level is Level.STUDY:
-        return {"attributes": 1}
-    if query.level is Level.SERIES:
-        return {"attributes": 1, "study_uid": 1, "series_uid": 1}
-    fields = {"attributes.instance": 1, "study_uid": 1, "series_uid": 1, "transfer_syntax_uid": 1}
-    return fields | ({"json_gzip": 1} if _wants_all(query) else {})
-
-
-def _wants_all(query: Query) -> bool:
-    """Whether an instance item needs attributes that are only in the whole DICOM JSON."""
-    if query.include is None:
-        return True
-    ready = frozenset().union(*rows.LEVEL_ATTRIBUTES.values())
-    return any(path[0] not in ready for path in query.include)
-
-
-async def _parents(db: Any, query: Query, found: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Attributes of the studies and series that the found rows belong to, by their row identity."""
-    if query.level is Level.STUDY:
-        return {}
-    studies = {document["study_uid"] for document in found}
-    cursor = db.studies.find({"_id": {"$in": sorted(studies)}}, {"attributes": 1})
-    parents = {document["_id"]: document["attributes"] async for document in cursor}
-    if query.level is Level.INSTANCE:
-        series = {f"{document['study_uid']}/{document['series_uid']}" for document in found}
-        cursor = db.series.find({"_id": {"$in": sorted(series)}}, {"attributes": 1})
-        parents |= {document["_id"]: document["attributes"] async for document in cursor}
-    return parents
-
-
-def _item(query: Query, document: dict[str, Any], parents: Mapping[str, Mapping[str, Any]]) -> JsonDataSet:
-    """One result: the default attributes of its level and of the levels that the path leaves open, and the included."""
-    wanted = set(rows.DEFAULT_ATTRIBUTES[query.level]) | {"0020000D"}
-    if query.level is Level.STUDY:
-        attributes: dict[str, Any] = document["attributes"]
-    else:
-        wanted.add("0020000E")
-        attributes = dict(parents.get(document["study_uid"], {}))
-        if query.study_uid is None:
-            wanted |= rows.DEFAULT_ATTRIBUTES[Level.STUDY]
-        if query.level is Level.SERIES:
-            attributes |= document["attributes"]
+            total = await self._count(condition)
+        if 0 < self._breadth.max_matches < total:
+            raise TooLarge(_TOO_BROAD)
+        parents = await self._parents(found)
+        if items.wants_all(query):
+            page = await self._run(items.items, query, found, parents)
         else:
-            attributes |= parents.get(f"{document['study_uid']}/{document['series_uid']}", {})
-            attributes |= _instance_attributes(document)
-            if query.series_uid is None:
-                wanted |= rows.DEFAULT_ATTRIBUTES[Level.SERIES]
-    chosen = attributes if query.include is None else {tag: attributes.get(tag) for tag in wanted | _tags(query)}
-    required = rows.DEFAULT_ATTRIBUTES[query.level] - _CONDITIONAL
-    return {
-        tag: element or {"vr": dictionary_VR(int(tag, 16))}
-        for tag, element in sorted(chosen.items())
-        if element is not None or tag in required
-    }
+            page = items.items(query, found, parents)
+        return SearchPage(page, max(0, total - query.offset - len(found)))
 
+    async def _count(self, condition: Condition) -> int:
+        limit = {"limit": self._breadth.max_matches + 1} if self._breadth.max_matches else {}
+        options = {"maxTimeMS": self._timeout_ms, **limit}
+        return int(await self._db[_COLLECTION[self._query.level]].count_documents(condition, **options))
 
-#: Default attributes that are left out when they have no value.
-_CONDITIONAL = frozenset(
-    "00080201 00081190 0008103E 00280008 00280010 00280011 00280100 00400244 00400245 00400275".split()
-)
+    async def _condition(self) -> Condition:
+        """The condition on the rows of the query's level; upper keys narrow it to their studies and series."""
+        level = self._query.level
+        clauses = self._named(level) + self._of(level)
+        if level is not Level.STUDY and (studies := self._of(Level.STUDY)):
+            found = await self._identities(Level.STUDY, self._named(Level.STUDY) + studies)
+            clauses.append({"study_uid": {"$in": [row["_id"] for row in found]}})
+        if level is Level.INSTANCE and (series := self._of(Level.SERIES)):
+            upper = [clause for clause in clauses if "study_uid" in clause]
+            found = await self._identities(Level.SERIES, upper + self._named(Level.SERIES) + series)
+            clauses.append({"study_uid": {"$in": sorted({row["study_uid"] for row in found})}})
+            clauses.append({"series_uid": {"$in": [row["series_uid"] for row in found]}})
+        if level is not Level.INSTANCE:
+            clauses.append(_DERIVED)
+        return all_of(clauses)
 
+    async def _identities(self, level: Level, clauses: list[Condition]) -> list[dict[str, Any]]:
+        limit = self._breadth.max_parents
+        cursor = self._db[_COLLECTION[level]].find(
+            all_of([*clauses, _DERIVED]),
+            {"study_uid": 1, "series_uid": 1},
+            limit=limit + 1,
+            max_time_ms=self._timeout_ms,
+        )
+        found: list[dict[str, Any]] = await cursor.to_list(None)
+        if len(found) > limit:
+            raise TooLarge(_TOO_BROAD)
+        return found
 
-def _tags(query: Query) -> set[str]:
-    return {path[0] for path in query.include or ()}
+    def _named(self, rows: Level) -> list[Condition]:
+        """Conditions on the UIDs in the rows of a level, from the path and from match parameters."""
+        found: list[Condition] = []
+        for level, field in _IDENTITY[rows].items():
+            fixed = {Level.STUDY: self._query.study_uid, Level.SERIES: self._query.series_uid}.get(level)
+            if fixed is not None:
+                found.append({field: fixed})
+            for path, match in self._query.matches:
+                if path == UNIQUE_KEYS[level]:
+                    found.append({field: {"$in": list(match.values) if isinstance(match, AnyOf) else []}})
+        return found
 
+    def _of(self, level: Level) -> list[Condition]:
+        """Conditions on the other keys of a level."""
+        keys = self._scheme.keys
+        matches: list[tuple[tuple[str, ...], Match]] = [
+            (path, match)
+            for path, match in self._query.matches
+            if keys[path].level is level and path not in UNIQUE_KEYS.values()
+        ]
+        return [one for one in conditions(matches, keys, fuzzy=self._query.fuzzy) if one]
 
-def _instance_attributes(document: dict[str, Any]) -> dict[str, Any]:
-    packed = document.get("json_gzip")
-    attributes: dict[str, Any] = json.loads(gzip.decompress(packed)) if packed else document["attributes"]["instance"]
-    return attributes | {
-        "00080056": {"vr": "CS", "Value": ["ONLINE"]},
-        "00083002": {"vr": "UI", "Value": [document["transfer_syntax_uid"]]},
-    }
+    async def _parents(self, found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Attributes of the studies and series that the found rows belong to, by their row identity."""
+        if self._query.level is Level.STUDY:
+            return {}
+        parents = await self._attributes("studies", {row["study_uid"] for row in found})
+        if self._query.level is Level.INSTANCE:
+            series = {f"{row['study_uid']}/{row['series_uid']}" for row in found}
+            parents |= await self._attributes("series", series)
+        return parents
+
+    async def _attributes(self, collection: str, identities: set[str]) -> dict[str, dict[str, Any]]:
+        cursor = self._db[collection].find({"_id": {"$in": sorted(identities)}}, {"attributes": 1})
+        return {row["_id"]: row["attributes"] async for row in cursor if "attributes" in row}

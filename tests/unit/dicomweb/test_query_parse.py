@@ -6,8 +6,19 @@ from hypothesis import strategies as st
 
 from dicomweb.errors import BadRequest
 from dicomweb.ports import Limits
-from dicomweb.query import SEARCHABLE, AnyOf, Between, Wildcard
-from dicomweb.query_parse import parse
+from dicomweb.query import (
+    SEARCHABLE,
+    STANDARD_KEYS,
+    AllOf,
+    AnyOf,
+    Between,
+    Empty,
+    Key,
+    SearchKeys,
+    Span,
+    Wildcard,
+)
+from dicomweb.query_parse import parse, split
 from dicomweb.resource import Level
 
 
@@ -68,10 +79,49 @@ def test_include_all():
 
 
 @pytest.mark.parametrize("name", ["fuzzymatching", "emptyvaluematching", "multiplevaluematching"])
-def test_an_unsupported_switch_is_answered_in_the_words_of_the_standard(name):
-    (warning,) = study((name, "true")).warnings
-    assert warning.startswith(f"The {name} parameter is not supported. ")
-    assert study((name, "false")).warnings == ()
+def test_no_switch_is_refused_or_ignored(name):
+    assert study((name, "true")).warnings == ()
+    with pytest.raises(BadRequest):
+        study((name, "TRUE"))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_switches_may_come_before_or_after_what_they_change(first):
+    parameters = [("emptyvaluematching", "true"), ("multiplevaluematching", "true")]
+    values = [("PatientID", '""'), ("ModalitiesInStudy", "CT\\PT")]
+    parsed = study(*(parameters + values if first else values + parameters))
+    assert dict(parsed.query.matches) == {("00100020",): Empty(), ("00080061",): AllOf(("CT", "PT"))}
+    assert match_of("PatientID", '""') == AnyOf(('""',))
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "expected"),
+    [
+        ("20200101-20200103", "1000-1800", {("00080020",): Span("202001011000", "202001031800")}),
+        ("20200101-", "1000-", {("00080020",): Span("202001011000", None)}),
+        ("-20200101", "-1000", {("00080020",): Span(None, "202001011000")}),
+        ("20200101-20200103", "1000-", {("00080020",): Between("20200101", "20200103"), ("00080030",): Between("1000", None)}),
+        ("20200101", "1000-1800", {("00080020",): AnyOf(("20200101",)), ("00080030",): Between("1000", "1800")}),
+    ],
+)  # fmt: skip
+def test_ranges_of_one_form_on_date_and_time_are_one_span(date, time, expected):
+    assert dict(study(("StudyTime", time), ("StudyDate", date)).query.matches) == expected
+
+
+def test_private_creators_say_whose_elements_are_included():
+    parsed = study(("00230010", "ACME"), ("includefield", "00231002"))
+    assert (dict(parsed.query.creators), parsed.warnings) == ({"00230010": "ACME"}, ())
+    (warning,) = study(("00230010", "ACME"), ("includefield", "00251002")).warnings
+    assert warning.endswith("ignored: 00230010")
+
+
+def test_keys_that_are_not_built_are_named_and_not_matched():
+    keys = SearchKeys(dict(STANDARD_KEYS) | {("00191001",): Key(Level.STUDY, "DS")}, frozenset([("00191001",)]))
+    parsed = parse(Level.STUDY, [("00191001", "5")], keys=keys)
+    assert parsed.query.matches == ()
+    assert parsed.warnings == ("The following keys are still being built and have been ignored: 00191001",)
+    built = parse(Level.STUDY, [("00191001", "5")], keys=SearchKeys(keys.keys))
+    assert built.query.matches == ((("00191001",), AnyOf(("5",))),)
 
 
 @pytest.mark.parametrize("name", ["Modality", "00091001", "PatientNmae", "SliceThickness", "PatientID.x"])
@@ -105,6 +155,14 @@ def test_a_hostile_name_does_not_reach_a_header():
         [("StudyInstanceUID", "1.2.x")],
         [("StudyInstanceUID", "1.2*")],
         [("ModalitiesInStudy", "C*,MR")],
+        [("ModalitiesInStudy", "C*\\MR"), ("multiplevaluematching", "true")],
+        [("PatientID", "a\0b")],
+        [("PatientID", "\udc80")],
+        [("PatientID", "x" * 513)],
+        [("StudyInstanceUID", ",".join(["1.2"] * 1001))],
+        [("ModalitiesInStudy", ",".join(map(str, range(1001))))],
+        [("StudyDate", "20200101-20200102-20200103")],
+        [("limit", "9999999999")],
         [("includefield", "PatientID")] * 257,
     ],
 )
@@ -117,6 +175,40 @@ def test_the_page_is_bounded():
     limits = Limits(max_results=50, default_results=20)
     assert parse(Level.STUDY, [("limit", "1000")], limits=limits).query.limit == 50
     assert parse(Level.STUDY, [], limits=limits).query.limit == 20
+
+
+def test_long_runs_of_asterisks_are_one():
+    assert match_of("PatientName", "*" * 1000) is None
+    assert match_of("PatientName", "a" + "*" * 1000 + "b") == Wildcard("a*b")
+
+
+def test_warnings_stay_short():
+    (warning,) = study(*((f"Unknown{number}", "x") for number in range(250))).warnings
+    assert warning.endswith("Unknown19 and 230 more")
+
+
+@pytest.mark.parametrize("text", ["a=%", "a=%4", "a=%zz", "a=%FF", "%C3%28=1", "&".join(["a=b"] * 257), "a" * 70_000])
+def test_broken_query_strings_are_refused(text):
+    with pytest.raises(BadRequest):
+        split(text)
+
+
+def test_query_strings_are_percent_encoded_utf_8():
+    assert split("PatientName=%E7%8E%8B%5E*&x=&StudyInstanceUID=1.2,1.3&StudyInstanceUID=1%5C2") == [
+        ("PatientName", "\u738b^*"), ("x", ""), ("StudyInstanceUID", "1.2,1.3"), ("StudyInstanceUID", "1\\2"),
+    ]  # fmt: skip
+
+
+@given(st.text(max_size=60))
+def test_any_query_string_is_split_or_refused(text):
+    try:
+        parameters = split(text)
+    except BadRequest:
+        return
+    try:
+        parse(Level.INSTANCE, parameters)
+    except BadRequest as exc:
+        assert exc.message.isprintable()
 
 
 @given(st.sampled_from(Level), st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), max_size=5))
@@ -135,3 +227,17 @@ def test_any_value_is_read_or_refused(name, value):
     except BadRequest:
         return
     assert match is None or isinstance(match, AnyOf | Wildcard | Between)
+
+
+@given(
+    st.sampled_from(sorted(SEARCHABLE[Level.INSTANCE])),
+    st.text(alphabet='0123456789*?^=\\,-"+. aé王', max_size=40),
+    st.booleans(),
+    st.booleans(),
+)
+def test_likely_values_are_read_or_refused_with_every_switch(path, value, empty, multiple):
+    switches = [("emptyvaluematching", str(empty).lower()), ("multiplevaluematching", str(multiple).lower())]
+    try:
+        parse(Level.INSTANCE, [(".".join(path), value), *switches])
+    except BadRequest as exc:
+        assert len(value) < 4 or value not in exc.message  # errors hold no value

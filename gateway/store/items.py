@@ -1,0 +1,142 @@
+"""Rows as the items of a search answer (PS3.18 section 10.6.3.3)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydicom.datadict import dictionary_VR
+
+from dicomweb.ports import JsonDataSet
+from dicomweb.query import Query, TagPath
+from dicomweb.resource import Level
+from gateway.store.rows import CONDITIONAL, DEFAULT_ATTRIBUTES, LEVEL_ATTRIBUTES
+
+Document = dict[str, Any]
+#: Attributes of studies and series, by the identity of their row.
+Parents = Mapping[str, Mapping[str, Any]]
+_READY = frozenset().union(*LEVEL_ATTRIBUTES.values())
+
+
+def fields(query: Query) -> dict[str, int]:
+    """The fields of a row that make an item."""
+    if query.level is Level.STUDY:
+        return {"attributes": 1}
+    if query.level is Level.SERIES:
+        return {"attributes": 1, "study_uid": 1, "series_uid": 1}
+    needed = {"attributes.instance": 1, "study_uid": 1, "series_uid": 1, "transfer_syntax_uid": 1}
+    return needed | ({"json_gzip": 1} if wants_all(query) else {})
+
+
+def wants_all(query: Query) -> bool:
+    """Whether an instance item needs attributes that are only in the whole DICOM JSON."""
+    if query.level is not Level.INSTANCE:
+        return False
+    return query.include is None or any(path[0] not in _READY for path in query.include)
+
+
+def items(query: Query, documents: list[Document], parents: Parents) -> list[JsonDataSet]:
+    """The items of a page."""
+    return [_item(query, document, parents) for document in documents]
+
+
+def _item(query: Query, document: Document, parents: Parents) -> JsonDataSet:
+    """One result: the default attributes of its level and of the levels that the path leaves open, and the included."""
+    attributes = _attributes(query, document, parents)
+    if query.include is None:
+        chosen = attributes
+    else:
+        wanted = _defaults(query) | {path[0] for path in query.include}
+        chosen = {tag: attributes.get(tag) for tag in wanted} | _private(query, attributes)
+        _prune(chosen, query.include, wanted=_defaults(query))
+    required = DEFAULT_ATTRIBUTES[query.level] - CONDITIONAL
+    return {
+        tag: element or {"vr": dictionary_VR(int(tag, 16))}
+        for tag, element in sorted(chosen.items())
+        if element is not None or tag in required
+    }
+
+
+def _attributes(query: Query, document: Document, parents: Parents) -> dict[str, Any]:
+    """All that an item of the level may hold: attributes of lower levels are not in it."""
+    if query.level is Level.STUDY:
+        return dict(document["attributes"])
+    attributes: dict[str, Any] = dict(parents.get(document["study_uid"], {}))
+    if query.level is Level.SERIES:
+        attributes |= document["attributes"]
+        return attributes
+    attributes |= parents.get(f"{document['study_uid']}/{document['series_uid']}", {})
+    packed = document.get("json_gzip")
+    attributes |= json.loads(gzip.decompress(packed)) if packed else document["attributes"]["instance"]
+    return attributes | {
+        "00080056": {"vr": "CS", "Value": ["ONLINE"]},
+        "00083002": {"vr": "UI", "Value": [document["transfer_syntax_uid"]]},
+    }
+
+
+def _defaults(query: Query) -> frozenset[str]:
+    """The tables of the level and of those above it that the path does not fix, and the UIDs of all."""
+    wanted = DEFAULT_ATTRIBUTES[query.level] | {"0020000D"}
+    if query.level is Level.STUDY:
+        return wanted
+    if query.study_uid is None:
+        wanted |= DEFAULT_ATTRIBUTES[Level.STUDY]
+    if query.level is Level.INSTANCE and query.series_uid is None:
+        wanted |= DEFAULT_ATTRIBUTES[Level.SERIES]
+    return wanted | {"0020000E"}
+
+
+def _private(query: Query, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Private elements that were asked for, with their creators (PS3.18 section 10.6.3.3).
+
+    With its creator in the request an element is found in whatever block that creator has (PS3.5 section 7.8.1);
+    without it, where its tag says.
+    """
+    found: dict[str, Any] = {}
+    for tag in [path[0] for path in query.include or () if int(path[0], 16) >> 16 & 1]:
+        group, block, number = tag[:4], tag[4:6], tag[6:]
+        creator = query.creators.get(f"{group}00{block}")
+        blocks = [block] if creator is None else _blocks(attributes, group, creator)
+        if block not in blocks:
+            found[tag] = None  # there it is the element of another creator
+        for one in blocks:
+            if f"{group}{one}{number}" in attributes:
+                for name in (f"{group}00{one}", f"{group}{one}{number}"):
+                    found[name] = attributes.get(name)
+    return found
+
+
+def _blocks(attributes: Mapping[str, Any], group: str, creator: str) -> list[str]:
+    """The blocks of a group that a creator has reserved in a data set."""
+    return [
+        tag[6:]
+        for tag, element in attributes.items()
+        if tag.startswith(group + "00") and creator in (element or {}).get("Value", [])
+    ]
+
+
+def _prune(chosen: dict[str, Any], include: frozenset[TagPath], *, wanted: frozenset[str]) -> None:
+    """Leave in a sequence only the attributes that were named in it, where it was not asked for as a whole."""
+    for tag in (
+        {path[0] for path in include if len(path) > 1} - wanted - {path[0] for path in include if len(path) == 1}
+    ):
+        if chosen.get(tag):
+            below = [path[1:] for path in include if path[0] == tag]
+            values = [_part(item, below) for item in chosen[tag].get("Value", [])]
+            chosen[tag] = {"vr": "SQ", "Value": values} if values else {"vr": "SQ"}
+
+
+def _part(item: Mapping[str, Any], paths: list[TagPath]) -> dict[str, Any]:
+    part: dict[str, Any] = {}
+    for tag in sorted({path[0] for path in paths}):
+        below = [path[1:] for path in paths if path[0] == tag]
+        element = item.get(tag)
+        if element is None:
+            continue
+        if () in below or not isinstance(element.get("Value"), list):
+            part[tag] = element
+        else:
+            part[tag] = element | {"Value": [_part(one, below) for one in element["Value"] if isinstance(one, Mapping)]}
+    return part
