@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from aiohttp import web
@@ -19,6 +20,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _WADL = "application/vnd.sun.wadl+xml"
 _NAMESPACE = "http://wadl.dev.java.net/2009/02"
 _OFFERS = [Offer(_WADL), Offer(JSON)]
+#: Elements that a parent may hold more than one of.
+_REPEATABLE = frozenset({"doc", "method", "param", "representation", "resource", "response"})
+#: What section 8.8 wants told here.
+_CHARACTER_SETS = "Every answer is in UTF-8; requests may hold any character set that DICOM defines."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +61,16 @@ class Capabilities:
         """The Capabilities Description as WADL, or the same as JSON."""
         offer = negotiate(request, _OFFERS)
         base = self._services.public_base(request)
-        body = wadl(base, self._routes) if offer.media_type == _WADL else _json(base, self._routes)
+        application = _application(base, self._routes)
+        body = _xml(application) if offer.media_type == _WADL else dicom_json.dumps({"application": _json(application)})
         headers = {"Content-Type": offer.media_type, "Allow": "OPTIONS", "Vary": "Accept"}
         return web.Response(body=body, headers=headers)
 
 
-def wadl(base: str, routes: Sequence[Route]) -> bytes:
-    """A WADL document: one `resource` a path, with its methods."""
-    ET.register_namespace("", _NAMESPACE)
+def _application(base: str, routes: Sequence[Route]) -> ET.Element:
+    """The WADL application: one `resource` a path, with its methods."""
     application = ET.Element(f"{{{_NAMESPACE}}}application")
+    _add(application, "doc", title="Character sets").text = _CHARACTER_SETS
     resources = _add(application, "resources", base=base + "/")
     by_path: dict[str, ET.Element] = {}
     for route in routes:
@@ -74,8 +80,7 @@ def wadl(base: str, routes: Sequence[Route]) -> bytes:
             for name in re.findall(r"\{(\w+)\}", path):
                 _add(by_path[path], "param", name=name, style="template", required="true")
         _add_method(by_path[path], route)
-    document: bytes = ET.tostring(application, encoding="utf-8", xml_declaration=True)
-    return document
+    return application
 
 
 def _add_method(resource: ET.Element, route: Route) -> None:
@@ -96,9 +101,24 @@ def _add(parent: ET.Element, element: str, **attributes: str) -> ET.Element:
     return ET.SubElement(parent, f"{{{_NAMESPACE}}}{element}", attributes)
 
 
-def _json(base: str, routes: Sequence[Route]) -> bytes:
-    resources = [{"method": one.method, "path": template(one.path)} | asdict(one.transaction) for one in routes]
-    return dicom_json.dumps({"base": base, "resources": resources})
+def _xml(application: ET.Element) -> bytes:
+    ET.register_namespace("", _NAMESPACE)
+    document: bytes = ET.tostring(application, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+def _json(element: ET.Element) -> dict[str, Any]:
+    """A WADL element as JSON (Annex G): `@` before attributes, arrays of what may be repeated."""
+    found: dict[str, Any] = {f"@{name}": value for name, value in element.attrib.items()}
+    if element.text:
+        found["value"] = element.text
+    for child in element:
+        name = child.tag.removeprefix(f"{{{_NAMESPACE}}}")
+        if name in _REPEATABLE:
+            found.setdefault(name, []).append(_json(child))
+        else:
+            found[name] = _json(child)
+    return found
 
 
 def template(path: str) -> str:

@@ -45,6 +45,11 @@ class Unauthenticated(IsthmusError):
     status = HTTPStatus.UNAUTHORIZED
     dimse_status = 0x0124
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The challenge that a 401 must carry (RFC 9110 section 15.5.2)."""
+        return MappingProxyType({"WWW-Authenticate": 'Bearer realm="isthmus"'})
+
 
 class Forbidden(IsthmusError):
     """The caller may not do this."""
