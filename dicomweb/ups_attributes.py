@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
 from dicomweb.errors import BadRequest
 from dicomweb.ports import JsonDataSet
 from dicomweb.ups_states import State
@@ -22,7 +24,6 @@ _ENUMERATED: Mapping[str, frozenset[str]] = {
     "00741200": frozenset(["HIGH", "MEDIUM", "LOW"]),
     "00404041": frozenset(["READY", "UNAVAILABLE", "INCOMPLETE"]),
 }
-_DATE_TIMES = ("00404005", "00404008", "00404011")
 
 
 def values(item: Mapping[str, Any], tag: str) -> list[Any]:
@@ -65,6 +66,8 @@ def _elements(item: Any, depth: int) -> Iterator[None]:
             raise BadRequest("An attribute of the DICOM JSON model has a tag of eight hexadecimal digits and a VR.")
         if tag.startswith(("0000", "0002")):
             raise BadRequest("A workitem has no command or file meta elements.")
+        if dictionary_has_tag(int(tag, 16)) and element["vr"] not in dictionary_VR(int(tag, 16)).split(" or "):
+            raise BadRequest("An attribute does not have the VR that PS3.6 gives it.")
         if _BULK & element.keys():
             raise BadRequest("A workitem holds no bulk data.")
         found = element.get("Value", [])
@@ -78,6 +81,8 @@ def _elements(item: Any, depth: int) -> Iterator[None]:
                 raise BadRequest("A person name is an object, any other value is none.")
             elif isinstance(value, list):
                 raise BadRequest("A value is no array.")
+            elif element["vr"] == "DT" and value and not _DATE_TIME.fullmatch(str(value).strip()):
+                raise BadRequest("A date and time is not valid.")
 
 
 def check_created(item: JsonDataSet) -> None:
@@ -153,6 +158,3 @@ def _check_values(item: JsonDataSet) -> None:
     for tag, allowed in _ENUMERATED.items():
         if text(item, tag) and text(item, tag) not in allowed:
             raise BadRequest(f"{BY_TAG[tag].keyword} must be one of {', '.join(sorted(allowed))}.")
-    for tag in _DATE_TIMES:
-        if text(item, tag) and not _DATE_TIME.fullmatch(text(item, tag)):
-            raise BadRequest(f"{BY_TAG[tag].keyword} is not a valid date and time.")

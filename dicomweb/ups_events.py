@@ -75,7 +75,7 @@ def changed(before: JsonDataSet, after: JsonDataSet) -> list[Report]:
     return reports
 
 
-def data_set(uid: str, report: Report, message_id: int) -> JsonDataSet:
+def data_set(uid: str, report: tuple[int, JsonDataSet], message_id: int) -> JsonDataSet:
     """A report as it is sent (PS3.18 section 11.13); `uid` names the workitem."""
     kind, attributes = report
     # CC.2.4.3: all workitems are of the UPS Push SOP Class, whatever class a subscription would be negotiated for.

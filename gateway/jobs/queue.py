@@ -243,6 +243,12 @@ class RunQueue:
             async for _ in stream:
                 yield
 
+    async def changes(self) -> AsyncIterator[None]:
+        """Yield whenever a run has changed."""
+        async with wrapped(), driver.watch(self._runs, [{"$project": {"_id": 1}}]) as stream:
+            async for _ in stream:
+                yield
+
     @wrapped()
     async def forget_instances(self, instance_uids: Sequence[str]) -> None:
         """Drop deleted objects from the outputs of past runs."""
