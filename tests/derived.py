@@ -47,7 +47,7 @@ def ct_series(folder: Path, phantom: Phantom, **changes: object) -> list[Dataset
 
 def segmentation(slices: Sequence[Dataset]) -> Dataset:
     """A binary SEG of what is as bright as bone, in blue."""
-    bone = np.stack([ds.pixel_array for ds in slices]) > BONE_HU
+    bone = np.stack([ds.pixel_array * ds.RescaleSlope + ds.RescaleIntercept for ds in slices]) > BONE_HU
     segment = SegmentDescription(
         segment_number=1,
         segment_label="Bone",

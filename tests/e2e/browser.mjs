@@ -9,6 +9,8 @@ const require = createRequire(
 const { chromium } = require("playwright-core");
 
 export const { BASE_URL, LOGIN_URL, TOKEN, SCREENSHOTS } = process.env;
+/** Where OHIF is served from: our server, or a web server of another origin. */
+export const OHIF = process.env.OHIF ?? BASE_URL;
 
 export const DESKTOP = { viewport: { width: 1440, height: 900 } };
 export const PHONE = {
@@ -81,9 +83,15 @@ function collectErrors(page) {
     "request",
     (request) =>
       /^https?:/.test(request.url()) &&
-      !request.url().startsWith(BASE_URL) &&
+      ![BASE_URL, OHIF].includes(new URL(request.url()).origin) &&
       errors.push(`elsewhere: ${request.url()}`),
   );
+  page.on("requestfailed", (request) => {
+    const { errorText } = request.failure();
+    // The page itself gave up on what it no longer needs.
+    if (errorText !== "net::ERR_ABORTED")
+      errors.push(`${errorText}: ${request.url()}`);
+  });
   return errors;
 }
 
@@ -148,6 +156,14 @@ export async function boneRun(page, study) {
   return eventually(finished);
 }
 
+/** Waits until `holds` does; what it looks at takes time by itself. */
+export async function until(holds, otherwise) {
+  for (const end = Date.now() + TIMEOUT_MS; Date.now() < end; ) {
+    if (await holds()) return;
+  }
+  assert.fail(otherwise);
+}
+
 /** The first answer of `ask` that is not undefined. */
 async function eventually(ask) {
   for (const end = Date.now() + 3 * TIMEOUT_MS; Date.now() < end; ) {
@@ -158,7 +174,7 @@ async function eventually(ask) {
   return assert.fail("nothing happened in time");
 }
 
-/** Shares of the pixels in the middle of an element, as the screen shows them: brighter than black, and coloured. */
+/** Shares of the pixels in the middle of an element, as the screen shows them: brighter than black, coloured, red, blue. */
 export async function look(page, element) {
   const { x, y, width, height } = await element.boundingBox();
   const clip = {
@@ -180,19 +196,19 @@ export async function look(page, element) {
     );
     context.drawImage(bitmap, 0, 0);
     const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
-    let bright = 0;
-    let colored = 0;
+    const seen = { bright: 0, colored: 0, red: 0, blue: 0 };
     for (let at = 0; at < data.length; at += 4) {
       const [low, high] = [
         Math.min(...data.slice(at, at + 3)),
         Math.max(...data.slice(at, at + 3)),
       ];
-      bright += high > 40;
-      colored += high - low > 12 && high > 40;
+      seen.bright += high > 40;
+      seen.colored += high - low > 12 && high > 40;
+      seen.red += data[at] - data[at + 2] > 60;
+      seen.blue += data[at + 2] - data[at] > 60;
     }
-    return {
-      bright: (bright * 4) / data.length,
-      colored: (colored * 4) / data.length,
-    };
+    return Object.fromEntries(
+      Object.entries(seen).map(([name, count]) => [name, (count * 4) / data.length]),
+    );
   }, picture);
 }

@@ -7,9 +7,11 @@ import {
   look,
   photograph,
   scenario,
+  until,
 } from "./browser.mjs";
+import { dismissGreetings } from "./ohif_page.mjs";
 
-await scenario({}, async (page, errors) => {
+await scenario({}, async (page) => {
   const study = await ctStudy(page);
   await boneRun(page, study);
   await page.goto(`${BASE_URL}/studies/${study}`);
@@ -26,8 +28,7 @@ await scenario({}, async (page, errors) => {
     await page.evaluate(() => crossOriginIsolated),
     "OHIF has no SharedArrayBuffer",
   );
-  await dismiss(page, "Skip all");
-  await dismiss(page, "Confirm and hide");
+  await dismissGreetings(page);
   await page.waitForFunction(() => document.body.innerText.includes("1/"));
   await until(
     async () => (await look(page, canvas)).bright > 0.05,
@@ -47,26 +48,4 @@ await scenario({}, async (page, errors) => {
   await page.getByText("Study List").first().waitFor();
   await page.locator("tbody tr, [role=row]").nth(1).waitFor();
   await photograph(page, "ohif-list");
-  ignoreOwn(errors);
 });
-
-/** OHIF greets new users; what it says covers the image. */
-async function dismiss(page, name) {
-  await page.getByRole("button", { name }).click({ timeout: 20_000 });
-}
-
-async function until(holds, otherwise) {
-  for (const end = Date.now() + 90_000; Date.now() < end; ) {
-    if (await holds()) return;
-  }
-  assert.fail(otherwise);
-}
-
-/** Remarks of OHIF about itself on the console are not ours; failed requests are. */
-function ignoreOwn(errors) {
-  errors.splice(
-    0,
-    errors.length,
-    ...errors.filter((error) => !error.startsWith("console:")),
-  );
-}

@@ -1,0 +1,55 @@
+/** OHIF 3.13 as a user meets it: its list of studies, its series, its dialogs. */
+import { look, until } from "./browser.mjs";
+
+/** OHIF greets new users; what it says covers the image. */
+export async function dismissGreetings(page) {
+  await page.getByRole("button", { name: "Confirm and hide" }).click();
+  await page.getByRole("button", { name: "Skip all" }).click();
+}
+
+export const image = (page) =>
+  page.locator("canvas.cornerstone-canvas").first();
+
+/** Opens a series by a double click in the list at the left; `modality` is one of an object that has no picture. */
+export async function openObject(page, modality) {
+  await page
+    .locator('[data-cy="study-browser-thumbnail-no-image"]', {
+      hasText: modality,
+    })
+    .dblclick();
+}
+
+/** Opens the first series of images and waits until it is seen. */
+export async function openImages(page) {
+  await page.locator('[data-cy="study-browser-thumbnail"]').first().dblclick();
+  await until(
+    async () => (await look(page, image(page))).bright > 0.02,
+    "OHIF shows no pixels",
+  );
+}
+
+/** Answers what OHIF asks about a derived object before it takes it over. */
+export async function agree(page, question) {
+  await page.getByText(question).waitFor();
+  await page.getByRole("button", { name: "Yes", exact: true }).click();
+  await page.getByText(question).waitFor({ state: "detached" });
+}
+
+/** The texts of the rows of the study list, once `expected` of them are shown. */
+export async function listed(page, expected) {
+  await page.waitForFunction((count) => {
+    const rows = [...document.querySelectorAll("tbody tr")].slice(1);
+    return (
+      rows.filter((row) => row.cells.length > 1).length === count
+    );
+  }, expected);
+  return (await page.locator("tbody tr").allInnerTexts()).slice(1);
+}
+
+/** Types into a filter of the study list, and gives the rows that it leaves. */
+export async function filtered(page, { column, text, expected }) {
+  await page.locator("tbody tr").first().locator("input").nth(column).fill(text);
+  const rows = await listed(page, expected);
+  await page.locator('[aria-label="Reset filters"]').click();
+  return rows;
+}
