@@ -26,9 +26,9 @@ _ENCODINGS = frozenset(["", "identity", "gzip", "x-gzip", "deflate"])
 class Part:
     """One part of the body: an iterator over its bytes, which must be drained before the next part is asked for."""
 
-    def __init__(self, headers: Mapping[str, str], events: AsyncIterator[Event], max_bytes: int) -> None:
+    def __init__(self, headers: Mapping[str, str], events: AsyncIterator[Event], max_bytes: int, root: str) -> None:
         self.location = headers.get("content-location", "")
-        unsaid = OCTET_STREAM if self.location else DICOM
+        unsaid = OCTET_STREAM if self.location else root
         self.media_type, self.parameters = parse_media_type(headers.get("content-type") or unsaid)
         length = headers.get("content-length", "")
         #: What the part says of its length, which may be wrong.
@@ -77,9 +77,10 @@ async def parts(request: web.Request, limits: Limits) -> AsyncIterator[Part]:
     media_type, parameters = parse_media_type(request.headers.get("Content-Type", ""))
     chunks = body(request.content, limits)
     if media_type in _ROOTS:
-        yield Part({"content-type": media_type}, _single(chunks), limits.max_part_bytes)
+        yield Part({}, _single(chunks), limits.max_part_bytes, media_type)
         return
-    if media_type != MULTIPART or parse_media_type(parameters.get("type", DICOM))[0] not in _ROOTS:
+    root = parse_media_type(parameters.get("type", DICOM))[0]
+    if media_type != MULTIPART or root not in _ROOTS:
         raise UnsupportedMediaType(
             f'Instances are stored as {MULTIPART} of type "{DICOM}", "{DICOM_JSON}" or "{DICOM_XML}".'
         )
@@ -90,7 +91,7 @@ async def parts(request: web.Request, limits: Limits) -> AsyncIterator[Part]:
                 count += 1
                 if count > limits.max_parts:
                     raise TooLarge(f"A request may have at most {limits.max_parts} parts.")
-                yield Part(event.headers, events, limits.max_part_bytes)
+                yield Part(event.headers, events, limits.max_part_bytes, root)
 
 
 async def body(content: StreamReader, limits: Limits) -> AsyncIterator[bytes]:

@@ -79,8 +79,12 @@ def read(media_type: str, data: bytes, base: str) -> list[Instance | Rejected]:
     BadRequest : it is not JSON or XML of data sets.
     TooLarge : it has more attributes than any metadata.
     """
-    items = [from_xml(data)] if media_type == DICOM_XML else _json(data)
-    return [_instance_or_rejected(item, base) for item in items]
+    return [_instance_or_rejected(item, base) for item in items(media_type, data)]
+
+
+def items(media_type: str, data: bytes) -> list[JsonDataSet]:
+    """The data sets of a part; raises as `read` does."""
+    return [from_xml(data)] if media_type == DICOM_XML else _json(data)
 
 
 def _json(data: bytes) -> list[JsonDataSet]:
@@ -91,10 +95,10 @@ def _json(data: bytes) -> list[JsonDataSet]:
         found = json.loads(data)
     except (ValueError, RecursionError):
         raise BadRequest("The metadata is not valid JSON.") from None  # the cause quotes it
-    items: list[JsonDataSet] = found if isinstance(found, list) else [found]
-    if not items:
+    data_sets: list[JsonDataSet] = found if isinstance(found, list) else [found]
+    if not data_sets:
         raise BadRequest("The metadata is of no instance.")
-    return items
+    return data_sets
 
 
 def _instance_or_rejected(item: JsonDataSet, base: str) -> Instance | Rejected:

@@ -22,6 +22,7 @@ from gateway.api.services import ApiServices
 from gateway.archive import Source
 from gateway.auth import web as auth
 from gateway.auth.tokens import Tokens
+from gateway.commitments import ArchiveCommitments
 from gateway.config import Settings
 from gateway.forwarding import Forwarding
 from gateway.jobs.meshes import MeshStore
@@ -53,7 +54,8 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     app.router.add_get("/health/ready", _ready)
     app.router.add_get("/metrics", _metrics)
     auth.add_routes(app, settings, tokens, forwarding)
-    table = dicomweb_routes.add_routes(app, _dicomweb_services(core, forwarding), prefix=DICOMWEB)
+    commitments = await _commitments(app, core)
+    table = dicomweb_routes.add_routes(app, _dicomweb_services(core, forwarding, commitments), prefix=DICOMWEB)
     registry = await core.workers.run(Registry)  # reads entry points from disk
     services = _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo})
     api_routes.add_routes(app, services, described=openapi.paths(table, DICOMWEB))
@@ -61,13 +63,26 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     return app
 
 
-def _dicomweb_services(core: Core, forwarding: Forwarding) -> Services:
+async def _commitments(app: web.Application, core: Core) -> ArchiveCommitments:
+    """Storage commitment, which lets go of its work when the application ends."""
+    commitments = ArchiveCommitments(core.archive, lambda request: Source("stow", _user(request)))
+    await commitments.start()
+
+    async def close(_: web.Application) -> None:
+        await commitments.close()
+
+    app.on_cleanup.append(close)
+    return commitments
+
+
+def _dicomweb_services(core: Core, forwarding: Forwarding, commitments: ArchiveCommitments) -> Services:
     root = dicomweb_path(core.settings)
     return Services(
         archive=lambda request: core.archive.for_source(Source("stow", _user(request))),
         run=core.workers.run,
         public_base=lambda request: f"{forwarding.origin(request)}{root}",
         spool=_spool(core.settings),
+        commitments=commitments,
         limits=Limits(
             max_part_bytes=core.settings.http.max_part_bytes,
             max_results=core.settings.search.max_results,

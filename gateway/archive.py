@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -79,6 +79,15 @@ class Archive:
             return _OWN_PROFILE
         ingest = self._settings.ingest
         return ingest.sources.get(str(source), ingest.sources.get(source.name, ingest.profile))
+
+    async def uid_map(self, source: Source) -> Callable[[str], str]:
+        """How UIDs that `source` sends are stored: as they are, or as its profile replaces them."""
+        profile = await self._profile(self.profile_of(source))
+        return str if profile.is_identity else profile.uid
+
+    def secret(self, purpose: str) -> bytes:
+        """A key for one purpose, derived from the gateway's."""
+        return derive(self._key, purpose)
 
     async def ingest(self, part: AsyncIterator[bytes], source: Source, *, study_uid: str | None = None) -> StoreOutcome:
         """Take in one Part 10 file; see `dicomweb.ports.Archive.store`."""
