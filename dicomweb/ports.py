@@ -275,6 +275,7 @@ class Services:
     spool : where bulk data that arrives before it can be used waits.
     commitments : storage commitment, if the archive offers it.
     worklist : gives the worklist as the caller of a request sees it; without one there is no such service.
+    anonymizer : makes de-identified copies of what is stored; without one nobody can ask for them.
     """
 
     archive: Callable[[web.Request], Archive]
@@ -285,6 +286,7 @@ class Services:
     spool: SpoolFolder = field(default_factory=lambda: SpoolFolder(Path(tempfile.gettempdir())))
     commitments: Commitments | None = None
     worklist: Callable[[web.Request], Worklist] | None = None
+    anonymizer: Anonymizer | None = None
 
 
 class Runner(Protocol):
@@ -297,7 +299,8 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one request: parts of a STOW body, bytes of one part, items of a search page, pixels of a rendering.
+    """Bounds of one request: parts of a STOW body, bytes of one part, items of a search page, pixels of a rendering,
+    bytes of the voxels of a rendered volume; of these a worker also keeps no more than that between requests.
 
     `read_timeout_s` is how long a STOW body may pause; all its pauses together may last as long, and a second more for
     every `min_bytes_per_s` that have come. `max_metadata_bytes` bounds the JSON or XML of a request in memory.
@@ -308,6 +311,7 @@ class Limits:
     max_results: int = 10_000
     default_results: int = 1_000
     max_pixels: int = 1 << 28
+    max_volume_bytes: int = 1 << 30
     read_timeout_s: float = 60.0
     min_bytes_per_s: float = 1024.0
     max_metadata_bytes: int = 32 << 20

@@ -101,7 +101,7 @@ class Parameters:
             self.read("viewport", lambda text: parse_viewport(text, max_pixels)),
             self.read("window", parse_window),
             self.read("quality", parse_quality) or DEFAULT_QUALITY,
-            self.read("annotation", self._annotation) or (),
+            self.read("annotation", self.annotation) or (),
             self.read("iccprofile", parse_icc_profile),
         )
 
@@ -112,7 +112,7 @@ class Parameters:
             raise BadRequest(f"A thumbnail is at most {MAX_THUMBNAIL_SIDE} pixels wide and high.")
         return Options(viewport or default, overlays=False)
 
-    def _annotation(self, text: str) -> tuple[str, ...]:
+    def annotation(self, text: str) -> tuple[str, ...]:
         """Keywords (8.3.5.1.1): anything else is an error, those that are not supported are named."""
         words = text.split(",")
         if not all(map(_KEYWORD.fullmatch, words)):

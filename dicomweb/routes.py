@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from dicomweb import codecs, encoders
+from dicomweb import codecs, encoders, ups_routes, uri_query
 from dicomweb.capabilities import Capabilities, Route, Transaction
 from dicomweb.commitment import CommitmentRequests
 from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTET_STREAM
@@ -20,6 +20,7 @@ from dicomweb.thumbnails import Thumbnails
 from dicomweb.wado import Wado
 from dicomweb.wado_pixels import WadoPixels
 from dicomweb.wado_rendered import WadoRendered
+from dicomweb.wado_uri import WadoUri
 
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
@@ -55,6 +56,7 @@ _COMMITMENT = Transaction(
     statuses=[200, 202],
 )
 _COMMITTED = Transaction("Check Storage Commitment Result", _COMMITMENT.produces, query=["accept"], statuses=[200, 202])
+_URI = Transaction("Retrieve by URI", (*ALL_MEDIA_TYPES, DICOM), query=uri_query.KNOWN)
 _DELETE = Transaction("Delete", statuses=[204])
 
 
@@ -67,6 +69,15 @@ def add_routes(app: web.Application, services: Services, prefix: str = "/dicomwe
     capabilities = Capabilities(services, table)
     for path in (prefix, prefix + "/"):
         app.router.add_route("OPTIONS", path, capabilities.describe)
+    return table
+
+
+def add_uri_service(app: web.Application, services: Services, path: str = "/wado") -> list[Route]:
+    """Serve WADO-URI at `path`; return its routes."""
+    handler = WadoUri(services, Headers(services.run))
+    table = [Route(method, path, handler.retrieve, _URI) for method in ("GET", "HEAD")]
+    for route in table:
+        app.router.add_route(route.method, route.path, route.handler)
     return table
 
 
@@ -98,6 +109,7 @@ def routes(services: Services) -> list[Route]:
         *(Route(method, *read) for read in reads for method in ("GET", "HEAD")),
         *(Route("POST", path, stow.store, _STORE) for path in ("/studies", _STUDY)),
         *(Route("DELETE", path, stow.delete, _DELETE) for path in _LEVELS),
+        *ups_routes.routes(services),
         *_commitment(services),
     ]
 

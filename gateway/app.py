@@ -55,10 +55,12 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     app.router.add_get("/metrics", _metrics)
     auth.add_routes(app, settings, tokens, forwarding)
     commitments = await _commitments(app, core)
-    table = dicomweb_routes.add_routes(app, _dicomweb_services(core, forwarding, commitments), prefix=DICOMWEB)
+    dicomweb = _dicomweb_services(core, forwarding, commitments)
+    table = dicomweb_routes.add_routes(app, dicomweb, prefix=DICOMWEB)
+    uri_table = dicomweb_routes.add_uri_service(app, dicomweb)
     registry = await core.workers.run(Registry)  # reads entry points from disk
     services = _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo})
-    api_routes.add_routes(app, services, described=openapi.paths(table, DICOMWEB))
+    api_routes.add_routes(app, services, described=openapi.paths(table, DICOMWEB) | openapi.paths(uri_table, ""))
     viewer.static.add_routes(app, VIEWER_DIST, VIEWER_OHIF)
     return app
 
@@ -83,6 +85,7 @@ def _dicomweb_services(core: Core, forwarding: Forwarding, commitments: ArchiveC
         public_base=lambda request: f"{forwarding.origin(request)}{root}",
         spool=_spool(core.settings),
         commitments=commitments,
+        anonymizer=core.archive.anonymizer,
         limits=Limits(
             max_part_bytes=core.settings.http.max_part_bytes,
             max_results=core.settings.search.max_results,
@@ -101,6 +104,7 @@ def _api_services(core: Core, registry: Registry, info: Mapping[str, Any]) -> Ap
     db = core.catalogue.db
     return ApiServices(
         archive=lambda request: core.archive.for_source(Source("api", _user(request))),
+        search_keys=core.archive.key_states.progress,
         series_summary=core.catalogue.series_summary,
         db=db,
         queue=RunQueue(db),

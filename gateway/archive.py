@@ -13,8 +13,10 @@ from dicomweb.ports import Metadata, SearchPage, StoredInstance, StoreOutcome
 from dicomweb.query import Query, SearchKeys
 from dicomweb.resource import Resource
 from gateway.config import Settings
+from gateway.deid.anonymizer import Anonymizer
 from gateway.deid.engine import Deidentifier
 from gateway.deid.keys import derive
+from gateway.deid.workitems import WorkitemDeidentifier
 from gateway.errors import ObjectNotFound
 from gateway.ingest import Ingest, IngestLimits
 from gateway.store import derived, driver
@@ -68,6 +70,9 @@ class Archive:
         self._key = key
         self._digest_key = derive(key, "sameness")
         self._profiles: dict[str, Deidentifier] = {}
+        self._treatments: dict[str, WorkitemDeidentifier | None] = {}
+        #: Makes de-identified copies of what is stored, whatever profile it was stored under.
+        self.anonymizer = Anonymizer(key, workers.run)
 
     def for_source(self, source: Source) -> BoundArchive:
         """The archive as objects from `source` enter it."""
@@ -88,6 +93,13 @@ class Archive:
     def secret(self, purpose: str) -> bytes:
         """A key for one purpose, derived from the gateway's."""
         return derive(self._key, purpose)
+
+    async def treatment_of_workitems(self, source: Source) -> WorkitemDeidentifier | None:
+        """How workitems that `source` sends are de-identified; None if they are kept as they are."""
+        name = self.profile_of(source)
+        if name not in self._treatments:
+            self._treatments[name] = await self._workers.run(WorkitemDeidentifier.load, name, self._key)
+        return self._treatments[name]
 
     async def ingest(self, part: AsyncIterator[bytes], source: Source, *, study_uid: str | None = None) -> StoreOutcome:
         """Take in one Part 10 file; see `dicomweb.ports.Archive.store`."""
