@@ -26,9 +26,12 @@ from gateway.archive import Source
 from gateway.config import Settings
 from gateway.errors import CatalogueUnavailable
 from gateway.jobs.deletions import Deletions
+from gateway.jobs.lease import Lease
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
+from gateway.jobs.search_keys import keep_built
 from gateway.store import derived
+from gateway.store.rederive import Rederivation
 from gateway.wiring import Core, open_core
 
 logger = logging.getLogger(__name__)
@@ -116,6 +119,7 @@ async def _dispatch(assignment: Assignment, core: Core) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_sweep(core))
         group.create_task(_derive(core))
+        group.create_task(_build_keys(core))
         group.create_task(_run_plugins(core) if core.settings.ray.enabled else _follow_deletions(core))
 
 
@@ -158,6 +162,12 @@ async def _derive(core: Core) -> None:
         await asyncio.sleep(_DERIVE_EVERY_S)
         with contextlib.suppress(CatalogueUnavailable):
             await derived.refresh(core.catalogue.db, core.catalogue.scheme)
+
+
+async def _build_keys(core: Core) -> None:
+    """Build the search keys that stored instances lack."""
+    rederivation = Rederivation(core.catalogue, core.workers.run)
+    await keep_built(rederivation, Lease(core.catalogue.db, name="search-keys"))
 
 
 async def _follow_deletions(core: Core) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.api import changes, info, meshes, openapi, plugins, runs, stream
+from gateway.api import changes, info, meshes, openapi, plugins, runs, search_keys, stream
 from gateway.api.openapi import Operation
 from gateway.api.schemas import COUNT, TEXT, UID, ref
 from gateway.api.services import SERVICES, ApiServices
@@ -64,6 +64,7 @@ OPERATIONS: tuple[Operation, ...] = (
         query={"accept": {**TEXT, "description": "A media type, where the Accept header cannot be set."}},
         errors=(_MISSING, _GONE, HTTPStatus.NOT_ACCEPTABLE),
     ),
+    Operation("GET", f"{_V1}/search-keys", search_keys.list_search_keys, ref("SearchKeyList")),
     Operation(
         "GET",
         f"{_V1}/events",

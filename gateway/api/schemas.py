@@ -101,6 +101,19 @@ SCHEMAS: Mapping[str, Schema] = {
             "at": MOMENT,
         }
     ),
+    "SearchKey": _closed(
+        {
+            "key": {**TEXT, "description": "Tags, steps into sequences after a dot."},
+            "name": {**TEXT, "description": "The same as keywords; empty for a private attribute."},
+            "level": {"enum": ["study", "series", "instance"]},
+            "vr": {"type": "string", "pattern": "^[A-Z]{2}$"},
+            "declared": {"type": "boolean", "description": "By search.extra_keys; others are of the standard."},
+            "state": {"enum": ["built", "building"], "description": "Searches ignore what is not built, and say so."},
+            "done": {**COUNT, "description": "Instances in which it is built."},
+            "total": {**COUNT, "description": "Instances that are stored."},
+        }
+    ),
+    "SearchKeyList": _closed({"keys": _array(ref("SearchKey"))}),
     "ChangeList": _closed({"changes": _array(ref("Change")), "latest": COUNT}),
     "Info": {
         "type": "object",

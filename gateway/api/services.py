@@ -12,6 +12,7 @@ from dicomweb.ports import Archive
 from gateway.api.events import EventHub
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import Database, RunQueue
+from gateway.store.keystate import Progress
 from ray_plugins.registry import Registry
 
 
@@ -22,6 +23,7 @@ class ApiServices:
     Attributes
     ----------
     archive : gives the archive as the caller of a request sees it.
+    search_keys : what can be searched by, and how far it is built.
     series_summary : what decides which plugins accept the series of a study; empty for an unknown study.
     db : the catalogue's database, for its change feed.
     events : not started; it runs while the application does.
@@ -30,6 +32,7 @@ class ApiServices:
     """
 
     archive: Callable[[web.Request], Archive]
+    search_keys: Callable[[], Awaitable[Sequence[Progress]]]
     series_summary: Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
     db: Database
     queue: RunQueue

@@ -65,6 +65,7 @@ def services_of(core, **values) -> ApiServices:
     db = core.catalogue.db
     fields = {
         "archive": lambda request: core.archive.for_source(Source("api")),
+        "search_keys": core.archive.key_states.progress,
         "series_summary": core.catalogue.series_summary,
         "db": db,
         "queue": RunQueue(db, max_queued=3),
