@@ -102,18 +102,18 @@ def _still(
 ) -> bytes:
     pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
     if via is None or options.viewport is None:
-        return _guarded(render.render, pixels, photometric, header, frame, options, media_type)
-    image = _guarded(render.picture, pixels, photometric, header, frame, replace(options, viewport=via))
+        return guarded(render.render, pixels, photometric, header, frame, options, media_type)
+    image = guarded(render.picture, pixels, photometric, header, frame, replace(options, viewport=via))
     return encoders.encode(render.fit(image, options.viewport), media_type, options.quality)
 
 
 def _picture(header: Dataset, syntax: str, stored: bytes, frame: int, options: Options) -> Image.Image:
     pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
-    image = _guarded(render.picture, pixels, photometric, header, frame, options)
-    return _guarded(render.finish, image, options, header, frame)[0]
+    image = guarded(render.picture, pixels, photometric, header, frame, options)
+    return guarded(render.finish, image, options, header, frame)[0]
 
 
-def _guarded(function: Callable[..., T], *args: Any) -> T:
+def guarded(function: Callable[..., T], *args: Any) -> T:
     """Turn what pydicom, NumPy and Pillow raise on malformed attributes into the caller's error."""
     try:
         return function(*args)

@@ -17,10 +17,12 @@ from dicomweb.resource import Level
 from dicomweb.stored import Headers
 from dicomweb.stow import Stow
 from dicomweb.thumbnails import Thumbnails
+from dicomweb.volume_options import Reformatting
 from dicomweb.wado import Wado
 from dicomweb.wado_pixels import WadoPixels
 from dicomweb.wado_rendered import WadoRendered
 from dicomweb.wado_uri import WadoUri
+from dicomweb.wado_volumetric import WadoVolumetric
 
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
@@ -43,6 +45,9 @@ _PIXEL_DATA = Transaction("Retrieve Pixel Data", _PIXELS, query=["accept"])
 _BULK_DATA = Transaction("Retrieve Bulkdata", _BULK, query=["accept"])
 _RENDERED = Transaction("Retrieve Rendered", _RENDERINGS, query=RENDERED)
 _THUMBNAIL = Transaction("Retrieve Thumbnail", encoders.MEDIA_TYPES, query=THUMBNAIL)
+_VOLUMES = (*encoders.MEDIA_TYPES, *(f'multipart/related; type="{one}"' for one in encoders.MEDIA_TYPES), DICOM_JSON)
+_RENDERED_MPR = Transaction("Retrieve Rendered MPR Volume", _VOLUMES, query=Reformatting.MPR.parameters)
+_RENDERED_3D = Transaction("Retrieve Rendered 3D Volume", _VOLUMES, query=Reformatting.RENDERING_3D.parameters)
 _STORE = Transaction(
     "Store Instances",
     [DICOM_JSON, DICOM_XML],
@@ -95,7 +100,12 @@ def routes(services: Services) -> list[Route]:
         (Level.INSTANCE, _STUDY + "/instances"),
         (Level.INSTANCE, _SERIES + "/instances"),
     ]
+    volumetric = WadoVolumetric(services, headers)
+    mpr, rendered_3d = volumetric.rendered(Reformatting.MPR), volumetric.rendered(Reformatting.RENDERING_3D)
     reads = [
+        # First: the standard writes one of these paths as `series/rendered3d`, where a series UID would stand.
+        *((path, mpr, _RENDERED_MPR) for path in _volumetric("renderedmpr", "renderedMPR")),
+        *((path, rendered_3d, _RENDERED_3D) for path in _volumetric("rendered3d", "rendered3D")),
         *((path, qido.search(level), _search(level, services)) for level, path in searches),
         *((path, wado.retrieve, _RETRIEVE) for path in _LEVELS),
         *((path + "/metadata", wado.metadata, _METADATA) for path in _LEVELS),
@@ -122,6 +132,12 @@ def _commitment(services: Services) -> list[Route]:
         Route("POST", path, requests.request, _COMMITMENT),
         *(Route(method, path, requests.result, _COMMITTED) for method in ("GET", "HEAD")),
     ]
+
+
+def _volumetric(*names: str) -> list[str]:
+    """Where rendered volumes are (Tables 10.4.1.7-1 and 10.4.1.8-1), by each spelling that the standard uses."""
+    below_study = [_STUDY + "/series/rendered3d"] if "rendered3d" in names else []
+    return below_study + [f"{path}/{name}" for path in (*_LEVELS, _FRAMES) for name in names]
 
 
 def _search(level: Level, services: Services) -> Transaction:
