@@ -12,6 +12,8 @@ from dicomweb.errors import BadRequest
 MAX_PART_HEADER_BYTES = 16 << 10
 _MAX_PREAMBLE_BYTES = 64 << 10
 _MAX_PADDING = 64  # spaces after a boundary
+# RFC 2046 section 5.1.1 wants at most 70 characters and fewer kinds of them than senders use.
+_BOUNDARY = re.compile(r"[!-~ ]{0,69}[!-~]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Reader:
     """
 
     def __init__(self, boundary: str) -> None:
-        if not 1 <= len(boundary) <= 200 or not boundary.isascii():
+        if not _BOUNDARY.fullmatch(boundary):
             raise BadRequest("The multipart boundary is missing or not valid.")
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         self._buffer = b"\r\n"  # as if a line ended before the body: it may begin with the first boundary

@@ -105,7 +105,6 @@ def _api_services(core: Core, registry: Registry, info: Mapping[str, Any]) -> Ap
     return ApiServices(
         archive=lambda request: core.archive.for_source(Source("api", _user(request))),
         search_keys=core.archive.key_states.progress,
-        search_keys=core.archive.key_states.progress,
         series_summary=core.catalogue.series_summary,
         db=db,
         queue=RunQueue(db),

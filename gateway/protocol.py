@@ -1,10 +1,12 @@
-"""The HTTP server below the application: what cannot be parsed is answered in the form of every other error.
+"""The HTTP server below the application: what cannot be parsed, or takes too long to say what it wants.
 
-aiohttp itself would answer with a page of text that quotes the request and names its version, and log a traceback.
+aiohttp itself would answer with a page of text that quotes the request and names its version, and log a traceback; and
+it would wait for an hour for a request that never begins.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from http import HTTPStatus
 
@@ -14,6 +16,9 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.middleware import error_response
 
 logger = logging.getLogger(__name__)
+#: From the connection, or the first byte of a further request on it, to the end of the request's head.
+HEAD_TIMEOUT_S = 30.0
+_TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Runner(web.AppRunner):
@@ -35,7 +40,40 @@ class _Server(web.Server):
 
 
 class _Connection(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_head_timer",)
+    _head_timer: asyncio.TimerHandle | None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; a head that is complete is waited for no longer, one that begins is from now on."""
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._stop_waiting()
+        elif self._head_timer is None and self._current_request is None and not self._messages and not self._upgraded:
+            self._head_timer = self._loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Wait for nothing any longer."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        """Close a connection whose head did not come in time, in the middle of it or before."""
+        self._head_timer = None
+        if self._current_request is None and not self._messages:
+            if self.transport is not None:
+                self.transport.write(_TIMED_OUT)
+            self.force_close()
 
     def handle_error(
         self,

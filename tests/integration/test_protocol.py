@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 
 import pytest
 from aiohttp import web
@@ -66,3 +67,53 @@ async def test_what_no_middleware_caught_is_logged(port, caplog):
     assert head.startswith("HTTP/1.1 500 ")
     assert json.loads(body) == {"error": "The gateway failed to answer."}
     assert [record.levelname for record in caplog.records if record.name != "asyncio"] == ["ERROR"]
+
+
+async def closing_time(port, *pieces, pause_s=0.0):
+    """What comes back until the server closes the connection, having been sent pieces with pauses between."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    received = asyncio.ensure_future(reader.read())
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.wait([received], timeout=pause_s)
+        if received.done():
+            break
+    answer = await asyncio.wait_for(received, 10)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX: "], ids=["nothing", "half a head"])
+async def test_a_head_that_does_not_come(port, monkeypatch, beginning):
+    monkeypatch.setattr("gateway.protocol.HEAD_TIMEOUT_S", 0.3)
+    assert (await closing_time(port, beginning)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_head_byte_by_byte(port, monkeypatch):
+    """Each byte comes soon after the last, and the whole too late."""
+    monkeypatch.setattr("gateway.protocol.HEAD_TIMEOUT_S", 0.3)
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"x" * 100
+    pieces = (head[at : at + 1] for at in range(len(head)))
+    assert (await closing_time(port, *pieces, pause_s=0.05)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_the_second_head_on_a_connection(port, monkeypatch):
+    monkeypatch.setattr("gateway.protocol.HEAD_TIMEOUT_S", 0.3)
+    whole = b"GET /missing HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = await closing_time(port, whole, b"GET / HT", pause_s=0.1)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.count(b"HTTP/1.1 408 ") == 1
+
+
+async def test_a_connection_between_requests_is_kept(port, monkeypatch):
+    """Only a head that has begun must end soon."""
+    monkeypatch.setattr("gateway.protocol.HEAD_TIMEOUT_S", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(2):
+        writer.write(b"GET /missing HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        length = int(re.search(rb"Content-Length: (\d+)", head)[1])
+        await reader.readexactly(length)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.3)
+    writer.close()
