@@ -44,6 +44,8 @@ class Forwarding:
 
     def __init__(self, public_url: str, trusted: Sequence[str]) -> None:
         parts = urlsplit(public_url)
+        #: The path before every path of ours, as callers see it: empty, or such as `/isthmus` if a proxy strips that.
+        self.prefix = parts.path.rstrip("/")
         self._public = Origin(parts.scheme, parts.netloc) if public_url else None
         self._trusted = networks(trusted)
 

@@ -1,9 +1,10 @@
-// OHIF's configuration, served as /ohif/app-config.js. No option here works around the server.
-const dicomweb = `${window.location.origin}/dicomweb`;
+// OHIF's configuration, served as ohif/app-config.js. No option here works around the server.
+const base = window.PUBLIC_URL.replace(/ohif\/$/, "");
+const dicomweb = `${window.location.origin}${base}dicomweb`;
 
 window.config = {
   name: "isthmus",
-  routerBasename: "/ohif",
+  routerBasename: window.PUBLIC_URL.replace(/\/$/, ""),
   extensions: [],
   modes: [],
   customizationService: {},
@@ -38,6 +39,6 @@ window.config = {
   ],
   // A session that ended: our own page explains how to sign in.
   httpErrorHandler: (error) => {
-    if (error.status === 401) window.location.assign("/");
+    if (error.status === 401) window.location.assign(base);
   },
 };

@@ -39,22 +39,26 @@ HASHED = re.compile(r"-[\w-]{8}\.\w+$|(^|\.)[0-9a-f]{16}\.\w+$")
 NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Isthmus: not built</title>
 <body style="font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:15vh auto;padding:0 1.5rem">
 <h1>{what} is not built</h1><p>The server runs; its DICOMweb and REST services can be used. To build what belongs
-on this page, run <code>{command}</code> in the checkout, then start Isthmus again.</p></body></html>"""
+on this page, run <code>make install</code> in the checkout, then start Isthmus again.</p></body></html>"""
 
 
 class Site:
     """The files of one folder, listed once: what is not in the list does not exist, so no path can lead out of it."""
 
-    def __init__(self, root: Path | None, headers: Mapping[str, str], what: str, command: str) -> None:
+    def __init__(self, root: Path | None, base: str, headers: Mapping[str, str], what: str) -> None:
         self._root = root
+        self._base = base
         self._headers = dict(headers)
         self._files: dict[str, Path] = {}
-        self._not_built = NOT_BUILT.format(what=what, command=command)
+        self._page = b""
+        self._not_built = NOT_BUILT.format(what=what)
 
     async def start(self, _app: web.Application) -> None:
         """List the files, in a thread; for `web.Application.on_startup`."""
         if self._root is not None:
             self._files = await asyncio.to_thread(_list_files, self._root)
+        if page := self._files.get("index.html"):
+            self._page = await asyncio.to_thread(_page_at, page, self._base)
 
     def file(self, name: str) -> web.StreamResponse:
         """Answer with one file, sent precompressed where a `.br` or `.gz` lies beside it."""
@@ -66,16 +70,17 @@ class Site:
 
     def page(self) -> web.StreamResponse:
         """Answer with index.html, which finds out from the address what to show."""
-        if "index.html" not in self._files:
+        if not self._page:
             return web.Response(text=self._not_built, content_type="text/html", status=503, headers=self._headers)
-        return self.file("index.html")
+        headers = {"Cache-Control": REVALIDATE, "Content-Type": "text/html; charset=utf-8", **self._headers}
+        return web.Response(body=self._page, headers=headers)
 
     def file_or_page(self, name: str) -> web.StreamResponse:
         """Answer with the file of that name, else with the page, where names may be routes of the page."""
-        return self.file(name) if name in self._files else self.page()
+        return self.file(name) if name in self._files and name != "index.html" else self.page()
 
 
-def add_routes(app: web.Application, dist: Path | None, ohif: Path | None) -> None:
+def add_routes(app: web.Application, dist: Path | None, ohif: Path | None, prefix: str = "") -> None:
     """Serve the web application and OHIF.
 
     Parameters
@@ -83,16 +88,17 @@ def add_routes(app: web.Application, dist: Path | None, ohif: Path | None) -> No
     app : the application to extend. None of these routes shows data of the archive; they need no session.
     dist : the folder that `npm run build` made, or None.
     ohif : the folder that `npm run fetch-ohif` made, or None.
+    prefix : the path before ours as browsers see it, such as `/isthmus`, which a proxy takes away.
     """
-    viewer_site = Site(dist, VIEWER_HEADERS, "The web application", "make install")
-    ohif_site = Site(ohif, OHIF_HEADERS, "The OHIF viewer", "make install")
+    viewer_site = Site(dist, f"{prefix}/", VIEWER_HEADERS, "The web application")
+    ohif_site = Site(ohif, f"{prefix}/ohif/", OHIF_HEADERS, "The OHIF viewer")
     config = Path(__file__).parent / "ohif.config.js"
 
     async def ohif_config(_request: web.Request) -> web.StreamResponse:
         return web.FileResponse(config, headers={"Cache-Control": REVALIDATE, **OHIF_HEADERS})
 
     async def to_ohif(_request: web.Request) -> web.StreamResponse:
-        raise web.HTTPMovedPermanently("/ohif/")
+        raise web.HTTPMovedPermanently(f"{prefix}/ohif/")
 
     app.on_startup.extend([viewer_site.start, ohif_site.start])
     app.add_routes(
@@ -120,6 +126,11 @@ def _named(answer: Callable[[str], web.StreamResponse], prefix: str = "") -> Han
         return answer(prefix + request.match_info["name"])
 
     return handler
+
+
+def _page_at(page: Path, base: str) -> bytes:
+    """A page whose addresses relative to the folder of its site, `"./…"`, are made those below `base`."""
+    return page.read_text(encoding="utf-8").replace('="./', f'="{base}').encode()
 
 
 def _list_files(root: Path) -> dict[str, Path]:

@@ -25,6 +25,8 @@ function xIteFiles() {
 }
 
 export default defineConfig({
+  // Relative: the server tells the page where it is served.
+  base: "./",
   plugins: [xIteFiles()],
   build: {
     target: "es2022",

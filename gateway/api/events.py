@@ -91,8 +91,9 @@ class Subscription:
 class EventHub:
     """Watches the database and tells every subscriber. Runs while its application does."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, prefix: str = "") -> None:
         self._db = db
+        self._prefix = prefix
         self._clients: set[Subscription] = set()
         self._gathered: list[dict[str, Any]] = []
         self.closed = asyncio.Event()
@@ -116,7 +117,7 @@ class EventHub:
                 if document is None:
                     continue
                 if change["ns"]["coll"] == "runs":
-                    self._publish([Event("run", Run.from_document(document).to_json())])
+                    self._publish([Event("run", Run.from_document(document).to_json(self._prefix))])
                 else:
                     self._gather(document)
 

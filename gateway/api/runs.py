@@ -66,7 +66,8 @@ async def start_run(request: web.Request) -> web.Response:
         parameters=parameters,
     )
     taken = await services.queue.enqueue(run)
-    return web.json_response(taken.to_json(), status=202, headers={"Location": f"/api/v1/runs/{taken.id}"})
+    location = f"{services.prefix}/api/v1/runs/{taken.id}"
+    return web.json_response(taken.to_json(services.prefix), status=202, headers={"Location": location})
 
 
 async def list_runs(request: web.Request) -> web.Response:
@@ -74,20 +75,23 @@ async def list_runs(request: web.Request) -> web.Response:
     study_uid = request.query.get("study")
     if study_uid is not None:
         checked_uid(study_uid, "study")
-    runs = await request.app[SERVICES].queue.newest(study_uid, integer(request, "limit", 100, 1, MAX_PAGE))
-    return web.json_response({"runs": [run.to_json() for run in runs]})
+    services = request.app[SERVICES]
+    runs = await services.queue.newest(study_uid, integer(request, "limit", 100, 1, MAX_PAGE))
+    return web.json_response({"runs": [run.to_json(services.prefix) for run in runs]})
 
 
 async def get_run(request: web.Request) -> web.Response:
     """Show a run."""
-    run = await request.app[SERVICES].queue.get(request.match_info["id"])
-    return web.json_response(run.to_json())
+    services = request.app[SERVICES]
+    run = await services.queue.get(request.match_info["id"])
+    return web.json_response(run.to_json(services.prefix))
 
 
 async def cancel_run(request: web.Request) -> web.Response:
     """Cancel a run: a queued one at once, a running one as soon as its plugin lets go."""
-    run = await request.app[SERVICES].queue.cancel(request.match_info["id"])
-    return web.json_response(run.to_json(), status=202)
+    services = request.app[SERVICES]
+    run = await services.queue.cancel(request.match_info["id"])
+    return web.json_response(run.to_json(services.prefix), status=202)
 
 
 async def stream_log(request: web.Request) -> web.StreamResponse:

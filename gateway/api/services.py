@@ -29,6 +29,7 @@ class ApiServices:
     events : not started; it runs while the application does.
     info : the answer of `GET /api/v1/info`.
     runs_enabled : whether there is a dispatcher; without one no run is taken.
+    prefix : the path before ours as callers see it, empty unless a proxy strips one.
     """
 
     archive: Callable[[web.Request], Archive]
@@ -41,6 +42,7 @@ class ApiServices:
     events: EventHub
     info: Mapping[str, Any]
     runs_enabled: bool = True
+    prefix: str = ""
 
 
 SERVICES = web.AppKey("api_services", ApiServices)

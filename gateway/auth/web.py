@@ -44,12 +44,13 @@ def middleware(settings: Settings, tokens: Tokens, forwarding: Forwarding) -> Mi
 def add_routes(app: web.Application, settings: Settings, tokens: Tokens, forwarding: Forwarding) -> None:
     """`GET /login?once=CODE` from the printed link, `POST /login` with a token, `POST /logout`."""
     lifetime = timedelta(hours=settings.auth.session_hours)
+    home = f"{forwarding.prefix}/"
 
     async def follow_link(request: web.Request) -> web.StreamResponse:
         secret = await tokens.redeem(request.query.get("once", ""), lifetime)
-        response = web.HTTPSeeOther("/" if secret else "/?signin=expired")
+        response = web.HTTPSeeOther(home if secret else f"{home}?signin=expired")
         if secret:
-            _set_cookie(response, secret, lifetime, secure=forwarding.origin(request).scheme == "https")
+            _set_cookie(response, secret, lifetime, home, secure=forwarding.origin(request).scheme == "https")
         return response
 
     async def with_token(request: web.Request) -> web.StreamResponse:
@@ -58,16 +59,16 @@ def add_routes(app: web.Application, settings: Settings, tokens: Tokens, forward
         principal = await tokens.check(str(given.get("token", "")), "bearer")
         if principal is None:
             raise Unauthenticated("This token is not valid.")
-        response = web.HTTPSeeOther("/")
+        response = web.HTTPSeeOther(home)
         session = await tokens.create("session", principal.user, lifetime)
-        _set_cookie(response, session, lifetime, secure=forwarding.origin(request).scheme == "https")
+        _set_cookie(response, session, lifetime, home, secure=forwarding.origin(request).scheme == "https")
         return response
 
     async def log_out(request: web.Request) -> web.StreamResponse:
         _check_origin(request, forwarding)
         await tokens.revoke(request.cookies.get(COOKIE, ""))
-        response = web.HTTPSeeOther("/")
-        response.del_cookie(COOKIE)
+        response = web.HTTPSeeOther(home)
+        response.del_cookie(COOKIE, path=home)
         return response
 
     app.router.add_get("/login", follow_link, allow_head=False)  # a link checker must not use it up
@@ -105,7 +106,7 @@ def _check_origin(request: web.Request, forwarding: Forwarding) -> None:
         raise Forbidden("Requests from other sites are not accepted.")
 
 
-def _set_cookie(response: web.StreamResponse, secret: str, lifetime: timedelta, *, secure: bool) -> None:
+def _set_cookie(response: web.StreamResponse, secret: str, lifetime: timedelta, path: str, *, secure: bool) -> None:
     response.set_cookie(
         COOKIE,
         secret,
@@ -113,7 +114,7 @@ def _set_cookie(response: web.StreamResponse, secret: str, lifetime: timedelta, 
         httponly=True,
         samesite="Lax",
         secure=secure,
-        path="/",
+        path=path,
     )
 
 

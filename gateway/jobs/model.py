@@ -72,13 +72,13 @@ class Output:
         """The DICOM object, or the series of the mesh."""
         return Resource(self.study_uid, self.series_uid, self.instance_uid)
 
-    def to_json(self) -> dict[str, Any]:
-        """The output as the REST API shows it."""
+    def to_json(self, prefix: str = "") -> dict[str, Any]:
+        """The output as the REST API shows it; `prefix` is the path before ours as callers see it."""
         shown: dict[str, Any] = {"kind": self.kind, "title": self.title}
         shown |= {"study": self.study_uid, "series": self.series_uid}
         if self.mesh_id is None:
             return shown | {"instance": self.instance_uid}
-        return shown | {"url": f"/api/v1/meshes/{self.mesh_id}", "triangles": self.triangles}
+        return shown | {"url": f"{prefix}/api/v1/meshes/{self.mesh_id}", "triangles": self.triangles}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,8 @@ class Run:
         document = asdict(self)
         return {"_id": document.pop("id"), **document, "state": str(self.state)}
 
-    def to_json(self) -> dict[str, Any]:
-        """The run as the REST API shows it; times are ISO 8601 in UTC."""
+    def to_json(self, prefix: str = "") -> dict[str, Any]:
+        """The run as the REST API shows it, with times in ISO 8601, UTC; `prefix` as of `Output.to_json`."""
         return {
             "id": self.id,
             "plugin": self.plugin,
@@ -150,7 +150,7 @@ class Run:
             "created": _iso(self.created),
             "started": _iso(self.started),
             "finished": _iso(self.finished),
-            "outputs": [output.to_json() for output in self.outputs],
+            "outputs": [output.to_json(prefix) for output in self.outputs],
             "measurements": [dict(measurement) for measurement in self.measurements],
             "error": self.error,
         }

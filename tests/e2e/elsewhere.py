@@ -20,19 +20,25 @@ class Handler(SimpleHTTPRequestHandler):
     configuration = ""
 
     def do_GET(self) -> None:
-        if self.path.partition("?")[0] == "/ohif/app-config.js":
-            content = self.configuration.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/javascript")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-        else:
+        name = self.path.partition("?")[0].removeprefix("/ohif/")
+        if name == "app-config.js":
+            self._answer("text/javascript", self.configuration)
+        elif (OHIF / name).is_file():
             super().do_GET()
+        else:
+            page = (OHIF / "index.html").read_text(encoding="utf-8")
+            self._answer("text/html", page.replace('="./', '="/ohif/'))
 
     def translate_path(self, path: str) -> str:
-        file = OHIF / path.partition("?")[0].removeprefix("/ohif/")
-        return str(file if file.is_file() else OHIF / "index.html")
+        return str(OHIF / path.partition("?")[0].removeprefix("/ohif/"))
+
+    def _answer(self, media_type: str, text: str) -> None:
+        content = text.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", f"{media_type}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def end_headers(self) -> None:
         """Isolate the page, as OHIF needs for SharedArrayBuffer."""

@@ -1,5 +1,5 @@
 /**
- * Fetches the built OHIF viewer into viewer/ohif and moves it from / to /ohif/. Does nothing when it is there already.
+ * Fetches the built OHIF viewer into viewer/ohif and lets it be served from anywhere. Does nothing when it is there.
  *
  * Only the package itself is fetched: its dependencies are inside its bundles. The download is checked against the
  * digest below before anything of it is read. Left out: source maps, the service worker and its precache list (both
@@ -16,14 +16,17 @@ const PACKAGE = "@ohif/app@3.13.2"; // MIT
 const SHA512 = "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA==";
 const LEFT_OUT = ["*.map", "*/ort", "*/sw.js", "*/init-service-worker.js", "*/google.js", "*/oidc-client.min.js"];
 
-/** What ties the build to the root path: [files, pattern, replacement]. Each must match somewhere. */
+/**
+ * What ties the build to the root path: [files, pattern, replacement]. Each must match somewhere. The server makes the
+ * addresses of the page, `"./…"`, those of the folder that it serves, PUBLIC_URL among them; workers know their own.
+ */
 const RELOCATIONS = [
-  [/\.js$/, /(__webpack_require__\.p = ")\/";/g, '$1/ohif/";'],
-  [/^app\.bundle\..*\.js$/, /'\/dicom-microscopy-viewer\//g, "'/ohif/dicom-microscopy-viewer/"],
-  [/\.css$/, /url\(\/(?!\/)/g, "url(/ohif/"],
-  [/^manifest\.json$/, /"\/assets\//g, '"/ohif/assets/'],
-  [/^index\.html$/, /PUBLIC_URL="\/"/g, 'PUBLIC_URL="/ohif/"'],
-  [/^index\.html$/, /\b(href|src|content)="\/(?!\/)/g, '$1="/ohif/'],
+  [/\.js$/, /(__webpack_require__\.p = )"\/";/g, '$1self.PUBLIC_URL ?? new URL("./", self.location).href;'],
+  [/^app\.bundle\..*\.js$/, /'\/dicom-microscopy-viewer\//g, "window.PUBLIC_URL + 'dicom-microscopy-viewer/"],
+  [/\.css$/, /url\(\/(?!\/)/g, "url("],
+  [/^manifest\.json$/, /"\/assets\//g, '"assets/'],
+  [/^index\.html$/, /PUBLIC_URL="\/"/g, 'PUBLIC_URL="./"'],
+  [/^index\.html$/, /\b(href|src|content)="\/(?!\/)/g, '$1="./'],
   [/^index\.html$/, /<script[^>]*init-service-worker\.js"><\/script>/g, ""],
 ];
 

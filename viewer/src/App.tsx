@@ -1,5 +1,6 @@
 import { useEffect, useState } from "react";
 import { getInfo } from "./api";
+import { BASE } from "./base";
 import { Header } from "./components/Header";
 import { SIGNED_OUT, useResource } from "./hooks";
 import { NotFoundPage } from "./pages/NotFoundPage";
@@ -26,7 +27,7 @@ export function App() {
         Skip to content
       </a>
       <Header info={info.data} />
-      {path === "/" ? (
+      {path === BASE ? (
         <StudiesPage info={info.data} query={query} />
       ) : study ? (
         <StudyPage key={study} study={study} query={query} />

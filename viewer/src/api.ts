@@ -1,5 +1,6 @@
 /** Every request that the application makes: DICOMweb for what is stored, /api/v1 for the rest. */
 
+import { at } from "./base";
 import { type Dataset, tag } from "./dicom";
 import { boundaryOf, multipartOf, partsOf } from "./multipart";
 import type { ParameterSchema } from "./schema";
@@ -77,13 +78,13 @@ const EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1";
 const DICOM_JSON = { Accept: "application/dicom+json" };
 
 export const paths = {
-  study: (study: string) => `/dicomweb/studies/${study}`,
-  series: (study: string, series: string) => `/dicomweb/studies/${study}/series/${series}`,
+  study: (study: string) => at(`dicomweb/studies/${study}`),
+  series: (study: string, series: string) => at(`dicomweb/studies/${study}/series/${series}`),
   instance: (study: string, series: string, instance: string) =>
-    `/dicomweb/studies/${study}/series/${series}/instances/${instance}`,
+    at(`dicomweb/studies/${study}/series/${series}/instances/${instance}`),
   thumbnail: (resource: string) => `${resource}/thumbnail?accept=image/jpeg`,
-  ohif: (study: string) => `/ohif/viewer?StudyInstanceUIDs=${study}`,
-  events: "/api/v1/events",
+  ohif: (study: string) => at(`ohif/viewer?StudyInstanceUIDs=${study}`),
+  events: at("api/v1/events"),
 };
 
 async function request(path: string, init: RequestInit = {}): Promise<Response> {
@@ -131,12 +132,12 @@ export function searchStudies(
       tag("NumberOfStudyRelatedInstances"),
     ].join(","),
   );
-  return getJson(`/dicomweb/studies?${query}`, { headers: DICOM_JSON, signal });
+  return getJson(at(`dicomweb/studies?${query}`), { headers: DICOM_JSON, signal });
 }
 
 export async function getStudy(study: string, signal: AbortSignal): Promise<Dataset> {
   const query = new URLSearchParams({ StudyInstanceUID: study, includefield: "all" });
-  const found = await getJson<Dataset[]>(`/dicomweb/studies?${query}`, { headers: DICOM_JSON, signal });
+  const found = await getJson<Dataset[]>(at(`dicomweb/studies?${query}`), { headers: DICOM_JSON, signal });
   if (!found[0]) throw new ApiError(404, "This study is not in the archive, or it was deleted.");
   return found[0];
 }
@@ -172,7 +173,7 @@ export async function renderedFrame(instance: string, frame: number, signal: Abo
 /** Stores DICOM files. Refused ones are in the answer, whatever its status (PS3.18 section 10.5.3). */
 export async function storeInstances(files: readonly Blob[], signal: AbortSignal): Promise<Dataset> {
   const boundary = `isthmus-${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
-  const response = await fetch("/dicomweb/studies", {
+  const response = await fetch(at("dicomweb/studies"), {
     method: "POST",
     headers: { ...DICOM_JSON, "Content-Type": `multipart/related; type="application/dicom"; boundary=${boundary}` },
     body: multipartOf(files, boundary),
@@ -185,19 +186,19 @@ export async function storeInstances(files: readonly Blob[], signal: AbortSignal
 
 // --- REST -------------------------------------------------------------------------------------------------------
 
-export const getInfo = (signal: AbortSignal): Promise<Info> => getJson("/api/v1/info", { signal });
+export const getInfo = (signal: AbortSignal): Promise<Info> => getJson(at("api/v1/info"), { signal });
 
 /** The plugins that accept a series of the study, or several. */
 export async function offeredPlugins(study: string, signal: AbortSignal): Promise<OfferedPlugin[]> {
-  const plugins = await getJson<OfferedPlugin[]>(`/api/v1/studies/${study}/plugins`, { signal });
+  const plugins = await getJson<OfferedPlugin[]>(at(`api/v1/studies/${study}/plugins`), { signal });
   return plugins.filter(({ series }) => series.length > 0);
 }
 
 export const getPlugin = (name: string, signal: AbortSignal): Promise<Plugin & { parameters: ParameterSchema }> =>
-  getJson(`/api/v1/plugins/${name}`, { signal });
+  getJson(at(`api/v1/plugins/${name}`), { signal });
 
 export async function listRuns(study: string, signal: AbortSignal): Promise<Run[]> {
-  const { runs } = await getJson<{ runs: Run[] }>(`/api/v1/runs?study=${study}`, { signal });
+  const { runs } = await getJson<{ runs: Run[] }>(at(`api/v1/runs?study=${study}`), { signal });
   return runs;
 }
 
@@ -207,7 +208,7 @@ export function startRun(
   series: string[],
   parameters: Record<string, unknown>,
 ): Promise<Run> {
-  return getJson(`/api/v1/plugins/${plugin}/runs`, {
+  return getJson(at(`api/v1/plugins/${plugin}/runs`), {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ study, series, parameters }),
@@ -215,12 +216,12 @@ export function startRun(
 }
 
 export async function cancelRun(id: string): Promise<void> {
-  await request(`/api/v1/runs/${id}`, { method: "DELETE" });
+  await request(at(`api/v1/runs/${id}`), { method: "DELETE" });
 }
 
 /** The log of a run, piece by piece while it is written. */
 export async function readLog(id: string, onText: (text: string) => void, signal: AbortSignal): Promise<void> {
-  const response = await request(`/api/v1/runs/${id}/log`, { signal });
+  const response = await request(at(`api/v1/runs/${id}/log`), { signal });
   const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
   for (let chunk = await reader?.read(); chunk && !chunk.done; chunk = await reader?.read()) onText(chunk.value);
 }
@@ -234,6 +235,6 @@ export async function getMesh(url: string, signal: AbortSignal): Promise<string>
 
 /** Exchanges an access token for a session cookie. */
 export async function signIn(token: string): Promise<void> {
-  const response = await fetch("/login", { method: "POST", body: new URLSearchParams({ token }) });
+  const response = await fetch(at("login"), { method: "POST", body: new URLSearchParams({ token }) });
   if (!response.ok) throw new ApiError(response.status, await explanation(response));
 }

@@ -1,6 +1,7 @@
-/** Addresses of the application: `/` lists studies, `/studies/{uid}` shows one. */
+/** Addresses of the application, below its base: the base itself lists studies, `studies/{uid}` shows one. */
 
 import { useEffect, useState } from "react";
+import { BASE, at } from "./base";
 
 export interface Address {
   path: string;
@@ -11,10 +12,11 @@ const CHANGED = "isthmus:address";
 
 const current = (): Address => ({ path: location.pathname, query: new URLSearchParams(location.search) });
 
-export const studyAddress = (study: string): string => `/studies/${study}`;
+export const studyAddress = (study: string): string => at(`studies/${study}`);
 
 export function studyOf(path: string): string | null {
-  return /^\/studies\/([0-9.]+)\/?$/.exec(path)?.[1] ?? null;
+  if (!path.startsWith(BASE)) return null;
+  return /^studies\/([0-9.]+)\/?$/.exec(path.slice(BASE.length))?.[1] ?? null;
 }
 
 /** Goes to an address of the application without loading the page again. */
@@ -54,7 +56,7 @@ function followLink(event: MouseEvent): void {
     return;
   const link = event.target instanceof Element ? event.target.closest("a") : null;
   if (!link || link.origin !== location.origin || link.target || link.hasAttribute("download")) return;
-  if (link.pathname !== "/" && !studyOf(link.pathname)) return;
+  if (link.pathname !== BASE && !studyOf(link.pathname)) return;
   event.preventDefault();
   navigate(link.pathname + link.search);
   scrollTo(0, 0);

@@ -1,4 +1,5 @@
 import type { Info } from "../api";
+import { BASE } from "../base";
 import { Mark } from "./Mark";
 
 const PROFILES: Record<string, string> = {
@@ -10,7 +11,7 @@ const PROFILES: Record<string, string> = {
 export function Header({ info }: { info: Info | null }) {
   return (
     <header className="header">
-      <a className="brand" href="/" aria-label="Isthmus: all studies">
+      <a className="brand" href={BASE} aria-label="Isthmus: all studies">
         <Mark />
         <span>Isthmus</span>
       </a>

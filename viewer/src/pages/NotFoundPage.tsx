@@ -1,3 +1,4 @@
+import { BASE } from "../base";
 import { useTitle } from "../hooks";
 
 export function NotFoundPage() {
@@ -6,7 +7,7 @@ export function NotFoundPage() {
     <main className="message" id="main">
       <h1>There is no such page</h1>
       <p>
-        <a href="/">All studies</a>
+        <a href={BASE}>All studies</a>
       </p>
     </main>
   );

@@ -1,5 +1,6 @@
 import { useMemo, useRef, useState } from "react";
 import { type Output, type Run, getStudy, listSeries, offeredPlugins, paths } from "../api";
+import { BASE } from "../base";
 import { Icon } from "../components/Icon";
 import { ImageViewer } from "../components/ImageViewer";
 import { MeshView } from "../components/MeshView";
@@ -94,7 +95,7 @@ export function StudyPage({ study, query }: { study: string; query: URLSearchPar
 function StudyHeader({ study, header }: { study: string; header: Dataset | null }) {
   return (
     <div className="study-header">
-      <a className="button button-quiet" href="/" aria-label="All studies">
+      <a className="button button-quiet" href={BASE} aria-label="All studies">
         <Icon name="arrow" />
       </a>
       <div className="study-names">
@@ -122,7 +123,7 @@ function Gone() {
     <main className="message" id="main">
       <h1>This study is not in the archive</h1>
       <p>It was deleted, or the address is wrong.</p>
-      <a className="button" href="/">
+      <a className="button" href={BASE}>
         All studies
       </a>
     </main>
