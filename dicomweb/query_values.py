@@ -16,10 +16,11 @@ _EMPTY = '""'
 _WILDCARD_VRS = frozenset("AE CS LO LT PN SH ST UC UR UT".split())
 # C.2.2.2.8. CS values also come as lists of alternatives, with a comma, which cannot be part of one.
 _MULTIPLE_VRS = frozenset("AE AS AT CS LO PN SH UC".split())
-_TIME = r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"
-_DATE_TIME = r"\d{4}(\d{2}(\d{2}(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?)?)?([+-](0\d|1[0-4])[0-5]\d)?"
+_MONTH, _DAY = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
+_TIME = r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?"
+_DATE_TIME = rf"\d{{4}}({_MONTH}({_DAY}({_TIME})?)?)?([+-](0\d|1[0-4])[0-5]\d)?"
 # One date, time or date-time (PS3.5 Table 6.2-1), as precise as the caller likes.
-_MOMENT = {"DA": re.compile(r"\d{8}"), "TM": re.compile(_TIME), "DT": re.compile(_DATE_TIME)}
+_MOMENT = {"DA": re.compile(rf"\d{{4}}{_MONTH}{_DAY}"), "TM": re.compile(_TIME), "DT": re.compile(_DATE_TIME)}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
 

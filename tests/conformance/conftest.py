@@ -2,7 +2,9 @@
 
 import inspect
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -26,7 +28,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def empty_server(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Caller]:
     """A caller of a server whose archive keeps objects as they come."""
-    settings = settings_for(tmp_path_factory.mktemp("conformance"), ISTHMUS_INGEST__PROFILE="none")
+    async with _served(mongod_uri, tmp_path_factory.mktemp("conformance")) as caller:
+        yield caller
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server(empty_server: Caller) -> Caller:
+    """The same with all known objects in it."""
+    await keep(empty_server, *objects.everything())
+    return empty_server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def configured(mongod_uri: str, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Caller]]]:
+    """Serve an empty archive with other settings: `server = await configured(ISTHMUS_HTTP__PUBLIC_URL="…")`."""
+    async with AsyncExitStack() as stack:
+
+        async def make(**environment: str) -> Caller:
+            folder = tmp_path / secrets.token_hex(4)
+            return await stack.enter_async_context(_served(mongod_uri, folder, **environment))
+
+        yield make
+
+
+@asynccontextmanager
+async def _served(mongod_uri: str, folder: Path, **environment: str) -> AsyncIterator[Caller]:
+    settings = settings_for(folder, **({"ISTHMUS_INGEST__PROFILE": "none"} | environment))
     async with open_core(settings, mongod_uri, KEY) as core:
         app = await create_app(core, dicom_address="127.0.0.1:11112")
         async with (
@@ -35,13 +62,6 @@ async def empty_server(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory
         ):
             yield Caller(session, str(server.make_url("")).rstrip("/"))
         await core.catalogue.client.drop_database(settings.mongodb.database)
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def server(empty_server: Caller) -> Caller:
-    """The same with all known objects in it."""
-    await keep(empty_server, *objects.everything())
-    return empty_server
 
 
 @pytest.fixture

@@ -3,18 +3,13 @@
 import asyncio
 import gzip
 import re
-from contextlib import asynccontextmanager
 
-import aiohttp
 import pytest
-from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from gateway.app import create_app
-from gateway.wiring import open_core
+from tests.conformance import objects
 from tests.conformance.caller import DICOM, JSON, OCTETS, XML, Caller, parameter
 from tests.conformance.test_wado_rs import INSTANCE, SERIES, STUDY, picture
-from tests.conftest import KEY, settings_for
 
 
 async def raw(server: Caller, request: bytes) -> bytes:
@@ -193,16 +188,12 @@ async def test_gen_21_errors_are_explained(server):
         assert len(answer.body) > 20
 
 
-async def test_gen_22_a_challenge_for_who_is_not_signed_in(mongod_uri, tmp_path):
-    settings = settings_for(tmp_path, ISTHMUS_AUTH__MODE="token")
-    async with open_core(settings, mongod_uri, KEY) as core:
-        app = await create_app(core, dicom_address="127.0.0.1:11112")
-        async with TestServer(app, host="127.0.0.1") as other, aiohttp.ClientSession() as session:
-            for path in ("/studies", "/studies/1.2.3", "/workitems"):
-                answer = await Caller(session, str(other.make_url("")).rstrip("/")).get(path)
-                assert answer.status == 401
-                assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-        await core.catalogue.client.drop_database(settings.mongodb.database)
+async def test_gen_22_a_challenge_for_who_is_not_signed_in(configured):
+    server = await configured(ISTHMUS_AUTH__MODE="token")
+    for path in ("/studies", "/studies/1.2.3", "/workitems"):
+        answer = await server.get(path)
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 async def test_gen_23_parts_say_type_length_and_place(server):
@@ -264,47 +255,42 @@ async def test_gen_29_uids_must_be_uids(server):
         assert (await server.get(path)).status in {400, 404}
 
 
-@asynccontextmanager
-async def configured(mongod_uri, folder, **environment):
-    """A caller of a server with other settings."""
-    settings = settings_for(folder, ISTHMUS_INGEST__PROFILE="none", **environment)
-    async with open_core(settings, mongod_uri, KEY) as core:
-        app = await create_app(core, dicom_address="127.0.0.1:11112")
-        async with TestServer(app, host="127.0.0.1") as other, aiohttp.ClientSession() as session:
-            yield Caller(session, str(other.make_url("")).rstrip("/"))
-        await core.catalogue.client.drop_database(settings.mongodb.database)
-
-
-async def test_gen_30_pages_of_other_origins(mongod_uri, tmp_path):
+async def test_gen_30_pages_of_other_origins(configured):
     origin = "https://viewer.example.org"
-    async with configured(mongod_uri, tmp_path, ISTHMUS_HTTP__CORS_ORIGINS=origin) as server:
-        answer = await server.get("/studies", JSON, Origin=origin)
-        assert answer.headers["Access-Control-Allow-Origin"] == origin
-        exposed = answer.headers["Access-Control-Expose-Headers"].lower()
-        for field in ("warning", "etag", "content-location", "location"):
-            assert field in exposed
-        fields = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "range"}
-        asked = await server.send("OPTIONS", "/studies", headers=fields)
-        assert asked.status in {200, 204}
-        assert asked.headers["Access-Control-Allow-Origin"] == origin
-        assert "POST" in asked.headers["Access-Control-Allow-Methods"]
-        other = await server.get("/studies", JSON, Origin="https://elsewhere.example.org")
-        assert other.headers.get("Access-Control-Allow-Origin") not in {"*", "https://elsewhere.example.org"}
+    server = await configured(ISTHMUS_HTTP__CORS_ORIGINS=origin)
+    answer = await server.get("/studies", JSON, Origin=origin)
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    exposed = answer.headers["Access-Control-Expose-Headers"].lower()
+    for field in ("warning", "etag", "content-location", "location"):
+        assert field in exposed
+    fields = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "range"}
+    asked = await server.send("OPTIONS", "/studies", headers=fields)
+    assert asked.status in {200, 204}
+    assert asked.headers["Access-Control-Allow-Origin"] == origin
+    assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+    other = await server.get("/studies", JSON, Origin="https://elsewhere.example.org")
+    assert "Access-Control-Allow-Origin" not in other.headers
 
 
-async def test_gen_31_cross_origin_resource_policy(mongod_uri, tmp_path, server):
-    assert (await server.get("/studies")).headers["Cross-Origin-Resource-Policy"] in {"same-origin", "same-site"}
-    origins = "https://viewer.example.org"
-    async with configured(mongod_uri, tmp_path, ISTHMUS_HTTP__CORS_ORIGINS=origins) as other:
-        answer = await other.get("/studies", Origin="https://viewer.example.org")
-        assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+async def test_gen_31_cross_origin_resource_policy(configured, server):
+    assert (await server.get("/studies")).headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    other = await configured(ISTHMUS_HTTP__CORS_ORIGINS="https://viewer.example.org")
+    assert (await other.get("/studies")).headers["Cross-Origin-Resource-Policy"] == "cross-origin"
 
 
-async def test_gen_32_urls_below_the_public_base(mongod_uri, tmp_path):
+async def test_gen_32_urls_below_the_public_base(configured):
     public = "https://pacs.example.org/imaging"
-    async with configured(mongod_uri, tmp_path, ISTHMUS_HTTP__PUBLIC_URL=public) as server:
-        answer = await server.get("/studies?nonsense=1", JSON)
-        assert f"299 {public}/dicomweb" in answer.warnings
+    server = await configured(ISTHMUS_HTTP__PUBLIC_URL=public)
+    image = objects.image("public", "public", "public")
+    answer = await server.send(
+        "POST", "/studies", data=objects.file_of(image), headers={"Content-Type": "application/dicom"}
+    )
+    url = f"{public}/dicomweb/studies/{image.StudyInstanceUID}"
+    assert answer.json()["00081190"]["Value"] == [url]
+    (item,) = await server.items("/studies?nonsense=1")
+    assert item["00081190"]["Value"] == [url]
+    (item,) = await server.items(f"/studies/{image.StudyInstanceUID}/metadata")
+    assert item["7FE00010"]["BulkDataURI"].startswith((f"{public}/", "/imaging/dicomweb/"))
 
 
 async def test_gen_33_urls_as_trusted_proxies_say(server):

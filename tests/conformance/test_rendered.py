@@ -289,12 +289,6 @@ async def test_rend_34_thumbnails_show_nobody(server):
         assert text not in plain.body
 
 
-async def test_rend_35_every_kind_of_object_has_a_thumbnail(server):
-    for name in ("report", "pdf", "ecg", "film"):
-        answer = await server.get(document(name) + "/thumbnail", "image/jpeg")
-        assert (answer.status, answer.media_type) == (200, "image/jpeg"), name
-
-
 async def test_rend_36_multi_frame_images_as_one_picture_a_frame(server):
     parts = (await server.get(picture("frames") + "/rendered", JPEGS)).parts()
     assert len(parts) == 5

@@ -344,7 +344,8 @@ async def test_capabilities(client):
     assert response.status == 200
     assert f'base="{client.make_url("/dicomweb")}/"' in await response.text()
     described = await (await client.options("/dicomweb/", headers={"Accept": "application/json"})).json()
-    names = {one["name"] for one in described["resources"]}
+    resources = described["application"]["resources"]["resource"]
+    names = {method["doc"][0]["@title"] for one in resources for method in one["method"]}
     assert {"Search for Studies", "Retrieve Frames", "Store Instances"} <= names
 
 
