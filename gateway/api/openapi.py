@@ -48,8 +48,10 @@ class Operation:
     errors: tuple[HTTPStatus, ...] = ()
 
 
-def describe(operations: Iterable[Operation], others: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The OpenAPI document of these operations, and of path items described elsewhere."""
+def describe(
+    operations: Iterable[Operation], others: Mapping[str, Any] | None = None, prefix: str = ""
+) -> dict[str, Any]:
+    """The OpenAPI document of these operations, and of path items described elsewhere, all below `prefix`."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -65,7 +67,7 @@ def describe(operations: Iterable[Operation], others: Mapping[str, Any] | None =
             "description": "The DICOMweb services (DICOM PS3.18), and a REST API for all that they do not cover.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": f"{prefix}/"}],
         "security": [{"bearer": []}, {"session": []}],
         "paths": paths | dict(others or {}),
         "components": {"schemas": dict(SCHEMAS), "securitySchemes": schemes},
@@ -104,9 +106,9 @@ def _responses(operation: Operation) -> dict[str, Any]:
     return answers
 
 
-def handler(operations: Iterable[Operation], others: Mapping[str, Any] | None = None) -> Handler:
+def handler(operations: Iterable[Operation], others: Mapping[str, Any] | None = None, prefix: str = "") -> Handler:
     """A handler that answers with the description."""
-    document = describe(operations, others)
+    document = describe(operations, others, prefix)
 
     async def get_openapi(_: web.Request) -> web.Response:
         """Describe this API."""

@@ -100,7 +100,7 @@ def add_routes(app: web.Application, services: ApiServices, described: Mapping[s
             app.router.add_get(operation.path, operation.handler, allow_head=operation.handler not in _ENDLESS)
         else:
             app.router.add_route(operation.method, operation.path, operation.handler)
-    app.router.add_get("/api/openapi.json", openapi.handler(OPERATIONS, described))
+    app.router.add_get("/api/openapi.json", openapi.handler(OPERATIONS, described, services.prefix))
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)
 

@@ -19,6 +19,7 @@ from tests.conftest import ROOT, Gateway, running
 from tests.derived import ct_series, document, measurements, segmentation, structure_set
 from tests.e2e.elsewhere import Elsewhere, elsewhere
 from tests.e2e.test_gateway import client_of, stow
+from tests.nginx import PREFIX, free_port, nginx
 from tests.samples import ct, part10
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -70,6 +71,20 @@ def test_tour(where, hospital, play, tmp_path):
         UPLOAD=str(upload),
         UPLOADED=f"UP-{where}",
     )
+
+
+def test_below_a_path_of_a_proxy(play, tmp_path):
+    port = free_port()
+    public = f"http://127.0.0.1:{port}{PREFIX}/"
+    settings = {"ISTHMUS_INGEST__PROFILE": "none", "ISTHMUS_RAY__ENABLED": "false"}
+    with (
+        running(tmp_path / "gateway", ISTHMUS_HTTP__PUBLIC_URL=public, **settings) as gateway,
+        nginx(tmp_path / "nginx", port, gateway.base_url),
+    ):
+        slices = ct_series(tmp_path / "ct", PHANTOM)
+        keep(gateway, *slices)
+        assert gateway.login_url.startswith(public)
+        play("proxied", gateway, BASE_URL=f"http://127.0.0.1:{port}", STUDY=slices[0].StudyInstanceUID)
 
 
 def keep(gateway: Gateway, *objects: Dataset) -> None:
