@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -93,15 +93,17 @@ async def send(
     etag: str,
     status: int = HTTPStatus.OK,
     warnings: Sequence[str] = (),
+    fields: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """Answer with pieces, or with the range of them that was asked for (RFC 9110 section 14).
 
-    `warnings` are the values of Warning header fields.
+    `warnings` are the values of Warning header fields, `fields` other header fields.
     """
     total = sum(map(len, pieces))
-    headers = _headers(content_type, etag, warnings)
+    headers = _headers(content_type, etag, warnings, fields)
     headers["Accept-Ranges"] = "bytes"
-    wanted = _range(request, total, etag) if status == HTTPStatus.OK else None
+    is_whole = status != HTTPStatus.OK or request.method == "HEAD"  # ranges are for GET only (RFC 9110 section 14.2)
+    wanted = None if is_whole else _range(request, total, etag)
     if wanted is not None:
         start, end = wanted
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{total}"
@@ -126,12 +128,13 @@ async def send_stream(
     etag: str,
     status: int = HTTPStatus.OK,
     warnings: Sequence[str] = (),
+    fields: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """Answer with what is made on the way, of unknown length.
 
     The first chunk is awaited before the headers go, so that what cannot be made at all still answers with its error.
     """
-    headers = _headers(content_type, etag, warnings)
+    headers = _headers(content_type, etag, warnings, fields)
     first = await anext(chunks, b"")
     response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)
@@ -143,8 +146,11 @@ async def send_stream(
     return response
 
 
-def _headers(content_type: str, etag: str, warnings: Sequence[str]) -> CIMultiDict[str]:
-    headers = CIMultiDict({"Content-Type": content_type, "ETag": f'"{etag}"', "Vary": "Accept"})
+def _headers(
+    content_type: str, etag: str, warnings: Sequence[str], fields: Mapping[str, str] | None
+) -> CIMultiDict[str]:
+    headers = CIMultiDict(fields or {})
+    headers.update({"Content-Type": content_type, "ETag": f'"{etag}"', "Vary": "Accept"})
     for warning in warnings:
         headers.add("Warning", warning)
     return headers
@@ -187,7 +193,7 @@ def _range(request: web.Request, total: int, etag: str) -> tuple[int, int] | Non
     if asked.start is None and asked.stop is None:
         return None
     start, end, _ = asked.indices(total)
-    if start >= end:
+    if start >= end or request.headers["Range"].endswith("=-0"):  # the last no bytes
         raise RangeNotSatisfiable(total)
     return start, end
 

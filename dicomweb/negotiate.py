@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from dicomweb.errors import BadRequest
 
 MULTIPART = "multipart/related"
 DICOM = "application/dicom"
@@ -16,6 +19,7 @@ DICOM_JSON = "application/dicom+json"
 DICOM_XML = "application/dicom+xml"
 JSON = "application/json"
 OCTET_STREAM = "application/octet-stream"
+ZIP = "application/zip"
 
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
@@ -33,13 +37,8 @@ COMPRESSED: dict[str, str] = {
     "1.2.840.10008.1.2.4.91": "image/jp2",
     "1.2.840.10008.1.2.4.92": "image/jpx",
     "1.2.840.10008.1.2.4.93": "image/jpx",
-    "1.2.840.10008.1.2.4.100": "video/mpeg",
-    "1.2.840.10008.1.2.4.101": "video/mpeg",
-    "1.2.840.10008.1.2.4.102": "video/mp4",
-    "1.2.840.10008.1.2.4.103": "video/mp4",
-    "1.2.840.10008.1.2.4.104": "video/mp4",
-    "1.2.840.10008.1.2.4.105": "video/mp4",
-    "1.2.840.10008.1.2.4.106": "video/mp4",
+    **{f"1.2.840.10008.1.2.4.{number}": "video/mpeg" for number in ("100", "100.1", "101", "101.1")},
+    **{f"1.2.840.10008.1.2.4.{number}{part}": "video/mp4" for number in range(102, 107) for part in ("", ".1")},
     "1.2.840.10008.1.2.4.107": "video/H265",
     "1.2.840.10008.1.2.4.108": "video/H265",
     "1.2.840.10008.1.2.4.110": "image/jxl",
@@ -50,6 +49,13 @@ COMPRESSED: dict[str, str] = {
     "1.2.840.10008.1.2.4.203": "image/jphc",
     "1.2.840.10008.1.2.5": "image/dicom-rle",
 }
+#: Transfer syntaxes that lose something, or may.
+LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 81, 91, 93, 111, 112, 203))
+
+# The sides of section 8.7.5; what may be either (image/jpeg: a rendering, or a frame as it is) is in none, nor are
+# octet-streams, which viewers add to every request.
+_DICOM_ONLY = frozenset([DICOM, DICOM_JSON, DICOM_XML])
+_RENDERED_ONLY = frozenset("image/gif image/png text/html text/plain text/rtf".split())
 # Names that clients have sent before these types were registered.
 _ALIASES = {"image/x-dicom-rle": "image/dicom-rle", "image/x-jls": "image/jls", "image/jpg": "image/jpeg"}
 
@@ -75,7 +81,7 @@ class Range:
             return False
         if self.transfer_syntax is None:
             return offer.default
-        return self.transfer_syntax in ("*", offer.transfer_syntax)
+        return self.transfer_syntax == offer.transfer_syntax or (self.transfer_syntax == "*" and not offer.named_only)
 
     @property
     def specificity(self) -> tuple[int, bool]:
@@ -86,12 +92,16 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A representation that the server can produce; `default` if a range without transfer syntax means it, too."""
+    """A representation that the server can produce.
+
+    `default` if a range without transfer syntax means it, too; `named_only` if `*` does not mean it.
+    """
 
     media_type: str
     transfer_syntax: str | None = None
     multipart: bool = False
     default: bool = True
+    named_only: bool = False
 
     @property
     def content_type(self) -> str:
@@ -109,13 +119,22 @@ def parse_media_type(text: str) -> tuple[str, dict[str, str]]:
     return name.strip().lower(), parameters
 
 
-def accepted(header: str | None, parameter: str | None = None) -> list[list[Range]]:
+def accepted(header: str | None, parameter: str | None = None) -> list[Sequence[Range]]:
     """What the caller accepts, as sets to try in turn: of the accept query parameter, then of the Accept header.
 
-    Section 8.7.8.1: the header counts where the parameter names nothing that the server supports.
+    Section 8.7.8.1: the header counts where the parameter names nothing that the server supports. Raises BadRequest if
+    the parameter has a wildcard (section 8.3.3.1), or both DICOM and rendered media types are there (section 8.7.5).
     """
-    sets = [_ranges(parameter.replace(" ", "+"))] if parameter else []  # an unescaped + in a query reads as a space
-    return [*sets, _ranges(header if header and header.strip() else "*/*")]
+    sets: list[Sequence[Range]] = []
+    if parameter:
+        sets.append(_ranges(parameter.replace(" ", "+")))  # an unescaped + in a query reads as a space
+        if any(one.media_type.endswith("/*") for one in sets[0]):
+            raise BadRequest("The accept query parameter may not have wildcards.")
+    sets.append(_ranges(header if header and header.strip() else "*/*"))
+    names = {one.media_type for ranges in sets for one in ranges}
+    if not names.isdisjoint(_DICOM_ONLY) and not names.isdisjoint(_RENDERED_ONLY):
+        raise BadRequest("Accept has both DICOM and rendered media types; ask for one or the other.")
+    return sets
 
 
 def accepts_coding(header: str | None, coding: str) -> bool:
@@ -140,7 +159,8 @@ def _weight(offer: Offer, ranges: Sequence[Range]) -> float:
     return max(matching, key=lambda one: one.specificity).q if matching else 0.0
 
 
-def _ranges(text: str) -> list[Range]:
+@lru_cache(maxsize=512)  # clients send the same few again and again
+def _ranges(text: str) -> Sequence[Range]:
     found: list[Range] = []
     for item in _split(text[:_MAX_CHARACTERS], ","):
         name, parameters = parse_media_type(item)
@@ -152,7 +172,7 @@ def _ranges(text: str) -> list[Range]:
         if "/" in name:
             name = _ALIASES.get(name, name)
             found.append(Range(name, multipart, parameters.get("transfer-syntax"), _quality(parameters.get("q"))))
-    return found
+    return tuple(found)
 
 
 def _quality(text: str | None) -> float:

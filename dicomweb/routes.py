@@ -7,7 +7,7 @@ from aiohttp import web
 from dicomweb import codecs, encoders, ups_routes, uri_query
 from dicomweb.capabilities import Capabilities, Route, Transaction
 from dicomweb.commitment import CommitmentRequests
-from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTET_STREAM
+from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTET_STREAM, ZIP
 from dicomweb.ports import Services
 from dicomweb.qido import Qido
 from dicomweb.query import SearchKeys
@@ -19,6 +19,8 @@ from dicomweb.stow import Stow
 from dicomweb.thumbnails import Thumbnails
 from dicomweb.volume_options import Reformatting
 from dicomweb.wado import Wado
+from dicomweb.wado_bulk import WadoBulk
+from dicomweb.wado_metadata import WadoMetadata
 from dicomweb.wado_pixels import WadoPixels
 from dicomweb.wado_rendered import WadoRendered
 from dicomweb.wado_uri import WadoUri
@@ -38,11 +40,13 @@ _RENDERINGS = (*ALL_MEDIA_TYPES, *(f'multipart/related; type="{one}"' for one in
 _DATA_SETS = (DICOM_JSON, JSON, f'multipart/related; type="{DICOM_XML}"')
 _SEARCH = "accept limit offset includefield fuzzymatching emptyvaluematching multiplevaluematching".split()
 
-_RETRIEVE = Transaction("Retrieve Instances", _FILES, query=["accept"])
-_METADATA = Transaction("Retrieve Metadata", [DICOM_JSON, JSON], query=["accept"])
+_RETRIEVE = Transaction("Retrieve Instances", (*_FILES, _BULK[0], ZIP), query=["accept"], statuses=[200, 206])
+_METADATA = Transaction("Retrieve Metadata", _DATA_SETS, query=["accept", "charset"])
 _RETRIEVE_FRAMES = Transaction("Retrieve Frames", _PIXELS, query=["accept"])
 _PIXEL_DATA = Transaction("Retrieve Pixel Data", _PIXELS, query=["accept"])
 _BULK_DATA = Transaction("Retrieve Bulkdata", _BULK, query=["accept"])
+_ALL_BULK_DATA = Transaction("Retrieve Bulkdata", (_BULK[0], *_PIXELS[2:]), query=["accept"], statuses=[200, 206])
+_ALL_PIXEL_DATA = Transaction("Retrieve Pixel Data", _ALL_BULK_DATA.produces, query=["accept"], statuses=[200, 206])
 _RENDERED = Transaction("Retrieve Rendered", _RENDERINGS, query=RENDERED)
 _THUMBNAIL = Transaction("Retrieve Thumbnail", encoders.MEDIA_TYPES, query=THUMBNAIL)
 _VOLUMES = (*encoders.MEDIA_TYPES, *(f'multipart/related; type="{one}"' for one in encoders.MEDIA_TYPES), DICOM_JSON)
@@ -90,7 +94,12 @@ def routes(services: Services) -> list[Route]:
     """The table. HEAD is answered wherever GET is."""
     headers = Headers(services.run)
     qido, stow = Qido(services), Stow(services)
-    wado, pixels, rendered = Wado(services, headers), WadoPixels(services, headers), WadoRendered(services, headers)
+    bulk, metadata = WadoBulk(services, headers), WadoMetadata(services)
+    wado, pixels, rendered = (
+        Wado(services, headers, bulk),
+        WadoPixels(services, headers),
+        WadoRendered(services, headers),
+    )
     thumbnails = Thumbnails(services, headers)
     searches = [
         (Level.STUDY, "/studies"),
@@ -108,7 +117,9 @@ def routes(services: Services) -> list[Route]:
         *((path, rendered_3d, _RENDERED_3D) for path in _volumetric("rendered3d", "rendered3D")),
         *((path, qido.search(level), _search(level, services)) for level, path in searches),
         *((path, wado.retrieve, _RETRIEVE) for path in _LEVELS),
-        *((path + "/metadata", wado.metadata, _METADATA) for path in _LEVELS),
+        *((path + "/metadata", metadata.metadata, _METADATA) for path in _LEVELS),
+        *((path + "/bulkdata", bulk.bulk_data, _ALL_BULK_DATA) for path in _LEVELS),
+        *((path + "/pixeldata", bulk.pixel_data, _ALL_PIXEL_DATA) for path in _LEVELS[:2]),
         *((path + "/rendered", rendered.rendered, _RENDERED) for path in (*_LEVELS, _FRAMES)),
         *((path + "/thumbnail", thumbnails.thumbnail, _THUMBNAIL) for path in (*_LEVELS, _FRAMES)),
         (_FRAMES, pixels.frames, _RETRIEVE_FRAMES),

@@ -1,4 +1,4 @@
-"""Reads what retrievals need of a stored file: its header, its frames as they are, its frames decoded."""
+"""Reads what retrievals need of a stored file: its header, its frames as they are, decoded, or encoded anew."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 
 from pydicom import Dataset
 
-from dicomweb import transcode
+from dicomweb import compress, transcode
 from dicomweb.bodies import Piece, Span
+from dicomweb.compress import Encoded
 from dicomweb.errors import NotAcceptable
 from dicomweb.frames import Range
+from dicomweb.negotiate import EXPLICIT_LITTLE_ENDIAN
 from dicomweb.ports import Archive, Runner, StoredInstance, StoredObject
 
 _CACHED_HEADERS = 64
@@ -113,6 +115,41 @@ class Reader:
             yield (await self.native_frame(number))[0]
         if length % 2:
             yield b"\0"
+
+    async def check_encodable(self, target: str) -> None:
+        """Raise Unencodable if the header tells that the frames cannot be encoded in a transfer syntax."""
+        compress.check(await self.header(), target)
+
+    async def encoded_frame(self, number: int, target: str) -> Encoded:
+        """A frame in another compressed transfer syntax; raise Undecodable or Unencodable."""
+        frame = await self.stored_frame(number)
+        header = await self.header()
+        return await self._run(transcode.encoded_frame, header, self.instance.transfer_syntax_uid, frame, target)
+
+    async def encoded_file(self, target: str) -> AsyncIterator[bytes]:
+        """The instance in another compressed transfer syntax, one frame in memory at a time."""
+        frame = await self.encoded_frame(1, target)
+        yield await self._run(transcode.encoded_part10_head, await self.header(), frame, target)
+        yield transcode.item(frame.data)
+        for number in range(2, self.instance.frames.count + 1):
+            yield transcode.item((await self.encoded_frame(number, target)).data)
+        yield transcode.SEQUENCE_END
+
+    def file_in(self, transfer_syntax_uid: str) -> AsyncIterator[bytes]:
+        """The instance in any transfer syntax that it is offered in, as it is sent."""
+        if transfer_syntax_uid == self.instance.transfer_syntax_uid:
+            return self.whole.source.stream()
+        if transfer_syntax_uid == EXPLICIT_LITTLE_ENDIAN:
+            return self.native_file()
+        return self.encoded_file(transfer_syntax_uid)
+
+    async def frame_in(self, number: int, transfer_syntax_uid: str) -> bytes:
+        """A frame in any transfer syntax that it is offered in."""
+        if transfer_syntax_uid == self.instance.transfer_syntax_uid:
+            return await self.stored_frame(number)
+        if transfer_syntax_uid == EXPLICIT_LITTLE_ENDIAN:
+            return (await self.native_frame(number))[0]
+        return (await self.encoded_frame(number, transfer_syntax_uid)).data
 
     def _ranges(self, number: int) -> list[Range]:
         instance = self.instance

@@ -14,7 +14,7 @@ from dicomweb.ports import JsonDataSet, Services, StoreOutcome
 from dicomweb.resource import checked_uid
 from dicomweb.stow_assemble import Assembly
 from dicomweb.stow_body import parts
-from dicomweb.wado import resource_of
+from dicomweb.targets import resource_of
 
 #: Where nothing was stored and all failures are alike, their status says more than 409 (Table 10.5.3-1).
 _TELLING = frozenset(

@@ -16,7 +16,7 @@ from dicomweb.render_options import THUMBNAIL, Options, Parameters, Viewport
 from dicomweb.renditions import check_accept, representative
 from dicomweb.resource import Level
 from dicomweb.stored import Headers, Reader
-from dicomweb.wado import resource_of
+from dicomweb.targets import resource_of
 from dicomweb.wado_pixels import parse_frames
 
 _DEFAULT = Viewport(256, 256)

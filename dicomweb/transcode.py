@@ -1,8 +1,12 @@
-"""Frames and instances as Explicit VR Little Endian, the form that everyone may ask for (PS3.18 section 8.7.3.4)."""
+"""Frames and instances in another transfer syntax than they are stored in (PS3.18 section 8.7.3.4).
+
+Explicit VR Little Endian is the form that everyone may ask for; `dicomweb.compress` encodes the others.
+"""
 
 from __future__ import annotations
 
 import io
+import struct
 from copy import deepcopy
 from typing import Any
 
@@ -10,15 +14,21 @@ import numpy as np
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.pixels.utils import as_pixel_options
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID
 
-from dicomweb import codecs
+from dicomweb import codecs, compress
+from dicomweb.compress import Encoded
 from dicomweb.errors import NotAcceptable, NotDicom, TooLarge
+from dicomweb.negotiate import EXPLICIT_LITTLE_ENDIAN
 
 _MAX_NATIVE_BYTES = (1 << 32) - 2  # the length of an element has 32 bits
 _MAX_FRAME_PIXELS = 1 << 29  # a slide scanner's or detector's frame is far below; the codec allocates it at once
 _OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
+_DCT = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55))  # JPEG that always loses something
+_EMPTY_OFFSET_TABLE = b"\xfe\xff\x00\xe0\0\0\0\0"
+SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
 class Undecodable(NotAcceptable):
@@ -72,9 +82,21 @@ def decode(header: Dataset, transfer_syntax_uid: str, frame: bytes, *, rgb: bool
 def frame_bytes(header: Dataset, transfer_syntax_uid: str, frame: bytes) -> tuple[bytes, str]:
     """A stored frame as native little endian bytes, color by pixel, and its photometric interpretation."""
     array, photometric = decode(header, transfer_syntax_uid, frame)
-    if header.BitsAllocated == 1:
-        return np.packbits(array.astype(np.uint8), axis=None, bitorder="little").tobytes(), photometric
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), photometric
+    return array_bytes(array, int(header.BitsAllocated)), photometric
+
+
+def array_bytes(array: np.ndarray, bits_allocated: int) -> bytes:
+    """A decoded frame as native little endian bytes."""
+    if bits_allocated == 1:
+        return np.packbits(array.astype(np.uint8), axis=None, bitorder="little").tobytes()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def encoded_frame(header: Dataset, transfer_syntax_uid: str, frame: bytes, target: str) -> Encoded:
+    """A stored frame in the transfer syntax `target`; raise Undecodable or Unencodable."""
+    compress.check(header, target)
+    array, photometric = decode(header, transfer_syntax_uid, frame)
+    return compress.encode(header, array, photometric, target)
 
 
 def native_bytes(header: Dataset, frames: int) -> int:
@@ -95,19 +117,57 @@ def native_bytes(header: Dataset, frames: int) -> int:
 
 def native_part10_head(header: Dataset, photometric: str, length: int) -> bytes:
     """All of a Part 10 file before the decoded pixel bytes, of which there are `length` (even)."""
-    ds = Dataset({tag: header.get_item(tag) for tag in header.keys() if tag < 0x7FE00000 and tag not in _OFFSET_TABLES})  # noqa: SIM118
+    ds = _header_for(header, EXPLICIT_LITTLE_ENDIAN, photometric, planar=0)
+    vr = b"OB" if ds.BitsAllocated <= 8 else b"OW"
+    return _written(ds) + b"\xe0\x7f\x10\x00" + vr + b"\0\0" + length.to_bytes(4, "little")
+
+
+def encoded_part10_head(header: Dataset, frame: Encoded, target: str) -> bytes:
+    """All of a Part 10 file before the first item of its pixel data, which is in transfer syntax `target`.
+
+    The Basic Offset Table is empty: where the frames will lie is not known when the file begins.
+    """
+    form = compress.FORMATS[target]
+    ds = _header_for(header, target, frame.photometric, planar=form.planar)
+    if form.method:  # PS3.3 section C.7.6.1.1.5: each lossy step adds its values
+        ds.add_new("LossyImageCompression", "CS", "01")
+        ratios, methods = header.get("LossyImageCompressionRatio"), header.get("LossyImageCompressionMethod")
+        ds.add_new("LossyImageCompressionRatio", "DS", [*_values(ratios), f"{frame.ratio:.2f}"])
+        ds.add_new("LossyImageCompressionMethod", "CS", [*_values(methods), form.method])
+    return _written(ds) + b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + _EMPTY_OFFSET_TABLE
+
+
+def item(frame: bytes) -> bytes:
+    """A frame as one fragment (PS3.5 section A.4)."""
+    padding = len(frame) % 2
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(frame) + padding) + frame + b"\0" * padding
+
+
+def _header_for(header: Dataset, transfer_syntax_uid: str, photometric: str, planar: int) -> Dataset:
+    """The header of the same instance in another transfer syntax; shares its elements, which must not be changed."""
+    tags = [tag for tag in header.keys() if tag < 0x7FE00000 and tag not in _OFFSET_TABLES]  # noqa: SIM118
+    ds = Dataset({tag: header.get_item(tag) for tag in tags})
     ds.set_original_encoding(False, True, header.original_character_set)
-    # New elements: those of `header` are shared by all who read it.
     ds.add_new("PhotometricInterpretation", "CS", photometric)
     if ds.get("SamplesPerPixel", 1) > 1:
-        ds.add_new("PlanarConfiguration", "US", 0)
+        ds.add_new("PlanarConfiguration", "US", planar)
+    if header.file_meta.TransferSyntaxUID in _DCT and not ds.get("LossyImageCompression"):
+        ds.add_new("LossyImageCompression", "CS", "01")  # what is decoded does not show any more what it was
     ds.file_meta = deepcopy(header.file_meta)
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    return ds
+
+
+def _written(ds: Dataset) -> bytes:
     buffer = io.BytesIO()
     dcmwrite(buffer, ds, enforce_file_format=True, implicit_vr=False, little_endian=True)
-    vr = b"OB" if ds.BitsAllocated <= 8 else b"OW"
-    buffer.write(b"\xe0\x7f\x10\x00" + vr + b"\0\0" + length.to_bytes(4, "little"))
     return buffer.getvalue()
+
+
+def _values(value: Any) -> list[Any]:
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, MultiValue) else [value]
 
 
 def shift_bits(data: bytes, skip: int, bits: int) -> bytes:

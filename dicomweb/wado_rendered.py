@@ -20,7 +20,7 @@ from dicomweb.render_options import RENDERED, Options, Parameters
 from dicomweb.renditions import Kind, check_accept, kind_of, not_rendered, offers
 from dicomweb.resource import Level
 from dicomweb.stored import Headers, Reader
-from dicomweb.wado import resource_of
+from dicomweb.targets import resource_of
 from dicomweb.wado_pixels import parse_frames
 
 

@@ -22,11 +22,11 @@ from dicomweb.rendering import guarded
 from dicomweb.renditions import check_accept
 from dicomweb.resource import Level, Resource
 from dicomweb.stored import Headers, Reader
+from dicomweb.targets import resource_of
 from dicomweb.volume_options import Reformatting, VolumeOptions, parse
 from dicomweb.volume_pictures import picture, response_module
 from dicomweb.volume_selection import select
 from dicomweb.volumes import Volumes
-from dicomweb.wado import resource_of
 from dicomweb.wado_pixels import parse_frames
 
 _MALFORMED = "The images have malformed attributes and cannot be rendered as a volume."
