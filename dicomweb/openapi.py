@@ -15,12 +15,16 @@ Schema = Mapping[str, Any]
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
 _FLAG: Schema = {"type": "string", "enum": ["true", "false"]}
+_AE_TITLE: Schema = {**_TEXT, "pattern": r"^[!-\[\]-~]{1,16}$", "maxLength": 16}
 _UID: Schema = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)*$", "maxLength": 64}
 #: What the templates of the route table stand for; others are plain text.
 _PATH_PARAMETERS: Mapping[str, Schema] = {
     "study": {**_UID, "description": "Study Instance UID."},
     "series": {**_UID, "description": "Series Instance UID."},
     "instance": {**_UID, "description": "SOP Instance UID."},
+    "workitem": {**_UID, "description": "UID of a workitem, or of the worklist."},
+    "aetitle": {**_AE_TITLE, "description": "Application entity title of a subscriber."},
+    "requester": {**_AE_TITLE, "description": "Application entity title of whoever asks."},
     "frames": {"type": "string", "pattern": r"^[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*$", "description": "Frame numbers."},
     "path": {**_TEXT, "minLength": 1, "description": "Where the value is: tags and item numbers with slashes between."},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import prometheus_client
@@ -19,6 +20,7 @@ from gateway.api import routes as api_routes
 from gateway.api.events import EventHub
 from gateway.api.info import describe
 from gateway.api.services import ApiServices
+from gateway.api.worklist import attach, worklist_of, worklist_services
 from gateway.archive import Source
 from gateway.auth import web as auth
 from gateway.auth.tokens import Tokens
@@ -55,10 +57,12 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     app.router.add_get("/metrics", _metrics)
     auth.add_routes(app, settings, tokens, forwarding)
     commitments = await _commitments(app, core)
-    dicomweb = _dicomweb_services(core, forwarding, commitments)
+    registry = await core.workers.run(Registry)  # reads entry points from disk
+    worklist = worklist_services(core, registry)
+    attach(app, worklist)
+    dicomweb = replace(_dicomweb_services(core, forwarding, commitments), worklist=worklist_of(core, worklist, _user))
     table = dicomweb_routes.add_routes(app, dicomweb, prefix=DICOMWEB)
     uri_table = dicomweb_routes.add_uri_service(app, dicomweb)
-    registry = await core.workers.run(Registry)  # reads entry points from disk
     services = _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo})
     api_routes.add_routes(app, services, described=openapi.paths(table, DICOMWEB) | openapi.paths(uri_table, ""))
     viewer.static.add_routes(app, VIEWER_DIST, VIEWER_OHIF)

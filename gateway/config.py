@@ -163,6 +163,13 @@ class RaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WorklistSettings:
+    """The UPS-RS worklist."""
+
+    keep_hours: int = 168
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What is written to standard error."""
 
@@ -183,6 +190,7 @@ class Settings:
     storage: StorageSettings = StorageSettings()
     search: SearchSettings = SearchSettings()
     ray: RaySettings = RaySettings()
+    worklist: WorklistSettings = WorklistSettings()
     log: LogSettings = LogSettings()
 
 
@@ -313,6 +321,8 @@ def _validate(settings: Settings) -> None:
     _check_networks(http.trusted_proxies)
     if http.workers < 1:
         raise ConfigurationError("http.workers must be at least 1.")
+    if settings.worklist.keep_hours < 0:
+        raise ConfigurationError("worklist.keep_hours must be 0 or more.")
     if not 1 <= len(settings.dicom.ae_title.strip()) <= 16:
         raise ConfigurationError("dicom.ae_title must have 1 to 16 characters.")
     if settings.storage.backend == "s3" and not settings.storage.s3.bucket:

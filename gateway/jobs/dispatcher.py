@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from datetime import timedelta
 
 from dicomweb.ports import Archive
 from gateway.config import Settings
@@ -15,7 +16,9 @@ from gateway.jobs.executor import Executor
 from gateway.jobs.filing import Filing
 from gateway.jobs.lease import Lease
 from gateway.jobs.meshes import MeshStore
+from gateway.jobs.performer import Performer
 from gateway.jobs.queue import Database, LeaseLost, RunQueue
+from gateway.jobs.workitems import WorkitemStore
 from gateway.store.objects import ObjectStore
 from ray_plugins.registry import Registry
 from ray_plugins.runner import Runner
@@ -48,12 +51,16 @@ async def run(
     queue, meshes, lease = RunQueue(db), MeshStore(db, objects), Lease(db)
     archive = archive_for("plugin")
     executor = Executor(queue, Filing(queue, archive, meshes), archive, objects, runner, registry)
-    dispatcher = Dispatcher(queue, lease, executor, Deletions(db, queue, meshes), runner, settings.ray.max_runs)
+    workitems = WorkitemStore(db, keep=timedelta(hours=settings.worklist.keep_hours))
+    performer = Performer(workitems, queue, archive, registry)
+    deletions = Deletions(db, queue, meshes)
+    dispatcher = Dispatcher(queue, lease, executor, deletions, performer, runner, settings.ray.max_runs)
     try:
         while True:
             try:
                 await queue.create_indexes()
                 await meshes.create_indexes()
+                await workitems.create_indexes()
                 await dispatcher.lead()
             except CatalogueUnavailable:
                 logger.warning("the catalogue cannot be reached; no run is started until it can")
@@ -71,6 +78,7 @@ class Dispatcher:
         lease: Lease,
         executor: Executor,
         deletions: Deletions,
+        performer: Performer,
         runner: Runner,
         max_runs: int,
     ) -> None:
@@ -78,6 +86,7 @@ class Dispatcher:
         self._lease = lease
         self._executor = executor
         self._deletions = deletions
+        self._performer = performer
         self._runner = runner
         self._max_runs = max_runs
         self._started = False
@@ -94,6 +103,7 @@ class Dispatcher:
                 group.create_task(self._hold_lease(), name="dispatcher-lease")
                 group.create_task(self._keep_runner(), name="dispatcher-runner")
                 group.create_task(self._listen(), name="dispatcher-signals")
+                group.create_task(self._performer.run(), name="performer")
                 group.create_task(self._dispatch(group), name="dispatcher")
         except* LeaseLost:
             logger.warning("another dispatcher has taken over")
