@@ -1,0 +1,167 @@
+"""Clean Pixel Data: which pictures are suspected, what is found on them, what is left."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.sequence import Sequence
+
+from gateway.deid import ocr
+from gateway.deid.ocr import Box, Text
+from gateway.deid.pixels import PixelCleaner, Redaction
+from gateway.deid.policy import Refusal
+from gateway.deid.risk import Risk, assess
+from gateway.deid.views import darkest
+from tests.burned_in import burn
+
+
+async def run(function, *arguments):
+    return function(*arguments)
+
+
+def header(**attributes: object) -> Dataset:
+    ds = Dataset()
+    ds.SOPClassUID, ds.Modality, ds.ImageType = "1.2.840.10008.5.1.4.1.1.2", "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.Rows, ds.Columns, ds.BitsStored, ds.BitsAllocated = 200, 300, 8, 8
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def source(*frames: np.ndarray, photometric: str = "MONOCHROME2"):
+    async def read(number: int):
+        return frames[number - 1], photometric
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("attributes", "risk"),
+    [
+        ({}, Risk.LOW),
+        ({"BurnedInAnnotation": "YES"}, Risk.HIGH),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, Risk.HIGH),
+        ({"ImageType": ["DERIVED", "PRIMARY", "DOSE_INFO"]}, Risk.HIGH),
+        ({"ConversionType": "DF"}, Risk.HIGH),
+        ({"Modality": "US"}, Risk.HIGH),
+        ({"Modality": "US", "BurnedInAnnotation": "NO"}, Risk.HIGH),
+        ({"Modality": "CR"}, Risk.HIGH),
+        ({"Modality": "DX", "BurnedInAnnotation": "NO"}, Risk.LOW),
+        ({"Modality": "XX", "ImageType": None}, Risk.HIGH),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "Modality": "SEG"}, Risk.NONE),
+    ],
+)
+def test_rules_tell_which_pictures_are_suspect(attributes: dict[str, object], risk: Risk) -> None:
+    assert assess(header(**attributes)).risk is risk
+
+
+def test_ultrasound_is_kept_inside_its_regions_unless_one_lies_outside_the_picture() -> None:
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 10, 20
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 99, 149
+    ds = header(Modality="US", SequenceOfUltrasoundRegions=Sequence([region]))
+    assert assess(ds).keep == (Box(10, 20, 100, 150),)
+    ds.Rows = 100
+    assert assess(ds).keep == ()
+
+
+def test_known_devices_are_blanked_where_they_write() -> None:
+    ds = header(
+        Modality="US", Manufacturer="PHILIPS Medical Systems", ManufacturerModelName="EPIQ 7C", Rows=768, Columns=1024
+    )
+    assert assess(ds).blank == (Box(0, 0, 1024, 24),)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "black"),
+    [
+        ("MONOCHROME2", (4, 5), 3),
+        ("MONOCHROME1", (4, 5), 200),
+        ("RGB", (4, 5, 3), [0, 0, 0]),
+        ("YBR_FULL", (4, 5, 3), [0, 128, 128]),
+    ],
+)
+def test_boxes_become_black_as_displayed_and_nothing_else_changes(photometric, shape, black) -> None:
+    pixels = np.full(shape, 200, np.uint8)
+    pixels[0, 0] = 3
+    before = pixels.copy()
+    result = Redaction((Box(-2, 1, 2, 3),)).apply(pixels, photometric, header())
+    assert (result[1:3, :2] == black).all()
+    changed = np.zeros(shape[:2], bool)
+    changed[1:3, :2] = True
+    assert (result[~changed] == before[~changed]).all()
+    assert (pixels == before).all()
+
+
+def test_outside_of_what_is_kept_all_is_black() -> None:
+    pixels = np.full((4, 5), 9, np.uint8)
+    pixels[3, 4] = 1
+    assert Redaction(keep=(Box(1, 1, 3, 3),)).apply(pixels, "MONOCHROME2", header()).sum() == 4 * 9 + 16
+
+
+def test_black_of_a_palette_is_its_darkest_colour(data_folder: Path) -> None:
+    file = dcmread(data_folder / "transfer-syntaxes" / "examples_palette.dcm")
+    index = darkest(file.pixel_array, "PALETTE COLOR", file)
+    entry = int(index) - file.RedPaletteColorLookupTableDescriptor[1]
+    assert np.frombuffer(file.RedPaletteColorLookupTableData, "<u2")[max(entry, 0)] < 0x1000
+
+
+class Scripted:
+    """Finds what it is told to find, call by call, and keeps what it was shown."""
+
+    def __init__(self, *found: list[Text]) -> None:
+        self.found, self.shown = list(found), list[np.ndarray]()
+
+    def find(self, picture: np.ndarray, *, read: bool) -> list[Text]:
+        self.shown.append(picture)
+        return self.found.pop(0) if self.found else []
+
+
+async def test_looks_again_until_nothing_is_found() -> None:
+    finder = Scripted([Text(Box(0, 0, 40, 10))], [Text(Box(0, 50, 40, 60), 5, 0.9)], [])
+    found = await PixelCleaner(run, finder).examine(header(Modality="US"), 1, source(np.zeros((200, 300), np.uint8)))
+    assert len(found.blank) == 2
+    assert len(finder.shown) == 3
+
+
+async def test_refuses_a_picture_in_which_text_keeps_turning_up() -> None:
+    finder = Scripted(*[[Text(Box(0, 0, 40, 10), 8, 0.9)]] * 20)
+    with pytest.raises(Refusal, match="cleaned for sure"):
+        await PixelCleaner(run, finder).examine(header(Modality="US"), 1, source(np.zeros((200, 300), np.uint8)))
+
+
+async def test_of_a_slice_only_what_is_surely_text_is_blanked() -> None:
+    unsure = [Text(Box(5, 5, 9, 9), 1, 0.95), Text(Box(50, 5, 90, 9), 4, 0.3)]
+    found = await PixelCleaner(run, Scripted(unsure)).examine(header(), 1, source(np.zeros((200, 300), np.uint8)))
+    assert found == Redaction(looked=True)
+
+
+async def test_without_ocr_suspect_pictures_are_refused_and_others_pass_unlooked(monkeypatch) -> None:
+    monkeypatch.setattr(ocr, "is_installed", lambda: False)
+    cleaner, read = PixelCleaner(run), source(np.zeros((200, 300), np.uint8))
+    with pytest.raises(Refusal, match=r"isthmus\[ocr\]"):
+        await cleaner.examine(header(Modality="US"), 1, read)
+    assert await cleaner.examine(header(), 1, read) == Redaction(looked=False)
+
+
+@pytest.mark.parametrize("value", [255, 0])
+async def test_finds_real_text_in_either_polarity_on_every_frame(value: int) -> None:
+    frames = [np.full((240, 320), 255 - value, np.uint8) for _ in range(3)]
+    marks = [burn(frame, "CANARY ANNA 00417", (20, 40 + 60 * index), 16, value) for index, frame in enumerate(frames)]
+    ds = header(Modality="US", Rows=240, Columns=320)
+    found = await PixelCleaner(run).examine(ds, 3, source(*frames))
+    for mark in marks:
+        blank = np.zeros((240, 320), bool)
+        for box in found.blank:
+            blank[max(box.top, 0) : box.bottom, max(box.left, 0) : box.right] = True
+        assert blank[mark.mask].all()
+
+
+def test_large_pictures_are_searched_in_tiles_that_cover_them() -> None:
+    for rows, columns in [(300, 400), (1024, 1025), (2560, 1400), (129, 5000)]:
+        seen = np.zeros((rows, columns), bool)
+        for tile in ocr._tiles(rows, columns):
+            seen[tile] = True
+            assert max(seen[tile].shape) <= ocr._TILE
+        assert seen.all()
