@@ -36,12 +36,6 @@ class Cubic:
     voxel_mm: float
     background: float
 
-    @property
-    def corners_mm(self) -> NDArray[np.float64]:
-        """The centers of the voxels in its eight corners: (8, 3)."""
-        corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(self.array.shape) - 1) * self.voxel_mm
-        return np.asarray(corners @ self.axes + self.origin_mm, np.float64)
-
 
 def cubic(volume: Volume, max_voxels: int) -> Cubic:
     """Resample a volume to at most about `max_voxels` cubic voxels, linearly; a tilted gantry is set straight."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ def _view(parameters: Parameters) -> View:
 
 
 def _animation(parameters: Parameters, query: MultiMapping[str], reformatting: Reformatting) -> Animation | None:
-    step = parameters.read("animationstepsize", _positive("animationstepsize"))
+    step = parameters.read("animationstepsize", _step)
     rate = parameters.read("animationrate", _rate) or _DEFAULT_RATE
     if reformatting is Reformatting.RENDERING_3D:
         swivel = parameters.read("swivelrange", _swivel)
@@ -169,14 +170,14 @@ def _animation(parameters: Parameters, query: MultiMapping[str], reformatting: R
 
 
 def _moving(
-    length: float, step: float | None, rate: int, *, swivel_deg: float | None = None, curve: tuple[Vector, ...] = ()
+    length: float, step: int | None, rate: int, *, swivel_deg: float | None = None, curve: tuple[Vector, ...] = ()
 ) -> Animation:
     """An animation of as many frames as there are steps (8.3.5.3.11)."""
-    step = step or max(1.0, length / _DEFAULT_FRAMES)
+    step = step or math.ceil(length / _DEFAULT_FRAMES)
     frames = max(1, round(length / step))
     if frames > MAX_FRAMES:
         raise BadRequest(f"An animation has at most {MAX_FRAMES} frames; ask with a larger animationstepsize.")
-    return Animation(frames, step, rate, swivel_deg, curve)
+    return Animation(frames, float(step), rate, swivel_deg, curve)
 
 
 def _curve(texts: list[str]) -> tuple[Vector, ...]:
@@ -245,6 +246,12 @@ def _swivel(text: str) -> float:
     if not 0 < degrees <= 360:
         raise BadRequest("The parameter swivelrange must be more than 0 and at most 360 degrees.")
     return degrees
+
+
+def _step(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,5}", text, re.ASCII):
+        raise BadRequest("The parameter animationstepsize must be a whole number greater than zero.")
+    return int(text)
 
 
 def _rate(text: str) -> int:

@@ -85,7 +85,7 @@ def _images(loaded: Loaded, options: VolumeOptions, cameras: Sequence[Camera]) -
         planes = [reslice(volume, one, seen, options.method, options.slab_mm) for one in cameras]
         return [_gray(plane, volume, options) for plane in planes]
     grid = loaded.grid(len(cameras))
-    seen = screen.around(grid.corners_mm, cameras, grid.voxel_mm)
+    seen = screen.around(volume.corners_mm, cameras, grid.voxel_mm)
     if options.method == "VOLUME_RENDERED":
         look = transfer(grid, is_ct=volume.is_ct, window=options.image.window)
         return [Image.fromarray(compose(grid, one, seen, look)) for one in cameras]

@@ -90,15 +90,17 @@ class WadoRendered:
         self, request: web.Request, archive: Archive, target: _Target, options: Options, etag: str, warnings: list[str]
     ) -> web.StreamResponse:
         reader, media_type = target.reader, target.offer.media_type
+        base = self._services.public_base(request)
+        fields = {"Content-Location": f"{base}/{_path_of(request, reader)}"}
         if kind_of(reader.instance) is Kind.VIDEO:
-            return await send(request, reader.pixel_pieces(), media_type, etag, warnings=warnings)
+            return await send(request, reader.pixel_pieces(), media_type, etag, warnings=warnings, fields=fields)
         frames = target.frames
         if len(frames) > 1 and not rendering.is_animated(reader.instance, frames, media_type):
             frames = frames[:1]
-            base = self._services.public_base(request)
             warnings.append(f"299 {base}: One of several frames is shown; image/gif and multipart/related hold all.")
         body = await self._render(archive, reader, frames or [1], options, media_type)
-        return await send(request, [body], rendering.document_type(media_type), etag, warnings=warnings)
+        content_type = rendering.document_type(media_type)
+        return await send(request, [body], content_type, etag, warnings=warnings, fields=fields)
 
     async def _render(
         self, archive: Archive, reader: Reader, frames: Sequence[int], options: Options, media_type: str
@@ -159,6 +161,12 @@ def _parts_of(target: _Target, url: str, *, whole: bool) -> list[tuple[str, Sequ
     if rendering.is_animated(instance, frames, target.offer.media_type):
         return [(f"{url}/rendered" if whole else f"{url}/frames/{','.join(map(str, frames))}/rendered", frames)]
     return [(f"{url}/frames/{number}/rendered", [number]) for number in frames]
+
+
+def _path_of(request: web.Request, reader: Reader) -> str:
+    """The path of what is rendered, below the root of the service."""
+    frames = request.match_info.get("frames")
+    return reader.instance.resource.path + (f"/frames/{frames}/rendered" if frames else "/rendered")
 
 
 async def _joined(reader: Reader) -> bytes:
