@@ -43,6 +43,16 @@ def events(body: bytes, cuts: list[int], boundary: str = "b") -> list[object]:
     return found
 
 
+def taken(reader: Reader, piece: bytes) -> int:
+    """How many bytes a reader takes of the same piece again and again before it gives up."""
+    for count in range(1 << 14):
+        try:
+            list(reader.feed(piece))
+        except BadRequest:
+            return count * len(piece)
+    return pytest.fail("the reader takes anything")
+
+
 def joined(found: list[object]) -> list[object]:
     """The same with neighbouring data in one."""
     whole: list[object] = []
@@ -97,21 +107,13 @@ def test_a_hundred_thousand_parts_take_little_time():
 def test_a_header_that_never_ends_is_given_up():
     reader = Reader("b")
     list(reader.feed(b"--b\r\n"))
-    sent = 0
-    with pytest.raises(BadRequest):
-        while sent < 1 << 20:
-            list(reader.feed(b"X: y\r\n" * 100))
-            sent += 600
-    assert sent <= MAX_PART_HEADER_BYTES + 600
+    assert taken(reader, b"X: y\r\n" * 100) <= MAX_PART_HEADER_BYTES + 600
 
 
 @pytest.mark.parametrize("junk", [b"-", b"--", b"\r\n", b"--b ", b"--bb\r\n", b"\r\n--"])
 def test_a_preamble_of_near_misses_is_given_up(junk):
-    reader, sent = Reader("b"), 0
-    with pytest.raises(BadRequest):
-        while sent < 1 << 20:
-            list(reader.feed(junk * 1000))
-            sent += len(junk) * 1000
+    reader = Reader("b")
+    assert taken(reader, junk * 1000) < 1 << 18
     assert len(reader._buffer) < 1 << 17
 
 
