@@ -1,160 +1,157 @@
-"""Shows an image as a Grayscale Softcopy Presentation State says (PS3.4 section N.2, PS3.3 sections C.11 and C.10).
-
-Applied are its Modality LUT or rescaling, VOI LUT or window, polarity, displayed area, rotation and flip. Its graphics,
-shutters and masks are not.
-"""
+"""Softcopy presentation states (PS3.3 section A.33, PS3.4 section N.2): what they refer to and how they show it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageDraw
 from pydicom import Dataset
 
-from dicomweb import encoders, transcode
-from dicomweb import render as rendering
-from dicomweb.errors import BadRequest, NotAcceptable
-from dicomweb.functional_groups import numbers
-from dicomweb.render_options import Options, Viewport
-from dicomweb.resource import Resource
+from dicomweb import color, render
+from dicomweb.functional_groups import first, number, numbers
+from dicomweb.grayscale import shades
+from dicomweb.presentation_graphics import Placement, draw
+from dicomweb.render_options import Viewport
 
-CLASS_UID: Final = "1.2.840.10008.5.1.4.1.1.11.1"
-_MODALITY: Final = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
-_VOI: Final = ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence")
-#: Functional groups hold transformations of their own, which the state's replace.
-_GROUPS: Final = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-_TURNS: Final = {
-    90: Image.Transpose.ROTATE_270,  # clockwise in DICOM, the other way round in Pillow
-    180: Image.Transpose.ROTATE_180,
-    270: Image.Transpose.ROTATE_90,
-}
-
-Area = tuple[int, int, int, int]
+# What a state says in place of the image (PS3.4 section N.2): without it in the state it is not applied at all.
+_MODALITY = ("ModalityLUTSequence", "RescaleIntercept", "RescaleSlope")
+_VOI = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
+_PIXELS = ("BitsAllocated", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit")
+_MAX_MAGNIFICATION = 16.0
+_MAX_SIDE = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
-    """An image as a state shows it: the header that makes it so, and what is done with the picture then.
+class Reference:
+    """An image that a state refers to; `frames` is empty for all."""
 
-    `area` is left, top, right and bottom in pixels, right and bottom exclusive.
-    """
-
-    header: Dataset
-    options: Options
-    area: Area
-    rotation: int = 0
-    flipped: bool = False
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns of the picture that comes out."""
-        across, down = self.area[2] - self.area[0], self.area[3] - self.area[1]
-        return (across, down) if self.rotation in (90, 270) else (down, across)
+    instance_uid: str
+    frames: tuple[int, ...]
 
 
-def prepare(state: Dataset, image: Dataset, resource: Resource, options: Options) -> Presented:
-    """Work out how a state shows an image.
+def references(state: Dataset) -> list[Reference]:
+    """The images of a state, in its order."""
+    found = []
+    for series in state.get("ReferencedSeriesSequence") or []:
+        for image in series.get("ReferencedImageSequence") or []:
+            frames = tuple(int(one) for one in numbers(image.get("ReferencedFrameNumber")))
+            found.append(Reference(str(image.get("ReferencedSOPInstanceUID", "")), frames))
+    return found
 
-    Raises
-    ------
-    BadRequest : if it is no such state, or refers to other images only.
-    """
-    if state.get("SOPClassUID") != CLASS_UID:
-        raise BadRequest("The presentation state must be a Grayscale Softcopy Presentation State.")
-    uid = resource.instance_uid or ""
-    if uid not in _referenced(state):
-        raise BadRequest("The presentation state does not refer to the image.")
-    header = _without_groups(image)
-    for keyword in (*_MODALITY, *_VOI, "PresentationLUTShape"):
+
+def picture(
+    state: Dataset, header: Dataset, pixels: np.ndarray, photometric: str, frame: int, viewport: Viewport | None
+) -> Image.Image:
+    """One frame as the state shows it: its values, shutter, rotation, displayed area and graphics; `L` or `RGB`."""
+    if pixels.ndim == 3 or photometric == color.PALETTE:
+        shown = color.rgb(pixels, photometric, header)
+    else:
+        shown = _presented(state, shades(pixels, "MONOCHROME2", _with_state(state, header, frame), frame, None))
+    if "RedPaletteColorLookupTableDescriptor" in state and shown.ndim == 2:
+        shown = color.rgb(shown, color.PALETTE, state)
+    image = _shuttered(state, Image.fromarray(np.ascontiguousarray(shown)))
+    placement = _placement(state, header, frame, image, viewport)
+    return draw(placement.applied(image), state, placement, str(header.get("SOPInstanceUID", "")), frame)
+
+
+def _with_state(state: Dataset, header: Dataset, frame: int) -> Dataset:
+    """The attributes of an image that pixels are shown by, replaced by those of the state."""
+    merged = Dataset()
+    for keyword in _PIXELS:
         if keyword in header:
-            delattr(header, keyword)
-    _copy(state, header, _MODALITY)
-    voi = _item_for(state, "SoftcopyVOILUTSequence", uid)
-    if voi is not None:
-        _copy(voi, header, _VOI)
-    _copy(state, header, ("PresentationLUTShape",))
-    rotation = int(state.get("ImageRotation") or 0) % 360
-    flipped = state.get("ImageHorizontalFlip") == "Y"
-    return Presented(header, options, _area(state, image, uid), rotation, flipped)
+            merged[keyword] = header[keyword]
+    voi = next(_applying(state.get("SoftcopyVOILUTSequence"), header, frame), None)
+    for source, keywords in ((state, _MODALITY), (voi, _VOI)):
+        for keyword in keywords:
+            if source is not None and keyword in source:
+                merged[keyword] = source[keyword]
+    if "PresentationLUTShape" in state:
+        merged.PresentationLUTShape = state.PresentationLUTShape
+    return merged
 
 
-def render(
-    shown: Presented, transfer_syntax_uid: str, stored: bytes, frame: int, viewport: Viewport | None, media_type: str
-) -> bytes:
-    """Render one stored frame; the viewport's region is of the picture that the state makes (section 9.5.2.4)."""
-    pixels, photometric = transcode.decode(shown.header, transfer_syntax_uid, stored, rgb=True)
-    plain = replace(shown.options, viewport=None, annotation=())
-    try:
-        picture = rendering.picture(pixels, photometric, shown.header, frame, plain).crop(shown.area)
-        if shown.rotation:
-            picture = picture.transpose(_TURNS[shown.rotation])
-        if shown.flipped:  # after rotation (PS3.3 section C.10.6)
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if viewport is not None:
-            picture = rendering.fit(picture, viewport)
-        picture, profile = rendering.finish(picture, shown.options, shown.header, frame)
-    except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError) as exc:
-        raise NotAcceptable("The image or its presentation state has malformed attributes.") from exc
-    return encoders.encode(picture, media_type, shown.options.quality, profile)
+def _applying(sequence: Sequence[Dataset] | None, header: Dataset, frame: int) -> Iterator[Dataset]:
+    """The items of a sequence that apply to a frame: those that refer to it, or to nothing in particular."""
+    for item in sequence or []:
+        images = item.get("ReferencedImageSequence") or []
+        if not images or any(_refers(one, str(header.get("SOPInstanceUID", "")), frame) for one in images):
+            yield item
 
 
-def _without_groups(image: Dataset) -> Dataset:
-    """A copy of a header for changes at the top, without the functional groups that would win over it."""
-    header = Dataset({tag: image.get_item(tag) for tag in image.keys()})  # noqa: SIM118
-    header.set_original_encoding(False, True, image.original_character_set)
-    header.file_meta = image.file_meta
-    for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        if keyword in image:
-            header.add_new(keyword, "SQ", [_plain(group) for group in image[keyword].value])
-    return header
+def _refers(image: Dataset, instance_uid: str, frame: int) -> bool:
+    frames = [int(one) for one in numbers(image.get("ReferencedFrameNumber"))]
+    return image.get("ReferencedSOPInstanceUID") == instance_uid and (not frames or frame in frames)
 
 
-def _plain(group: Dataset) -> Dataset:
-    copy = Dataset({tag: group.get_item(tag) for tag in group.keys()})  # noqa: SIM118
-    copy.set_original_encoding(False, True, group.original_character_set)
-    for keyword in _GROUPS:
-        if keyword in copy:
-            delattr(copy, keyword)
-    return copy
+def _presented(state: Dataset, shown: np.ndarray) -> np.ndarray:
+    """Apply the Presentation LUT, which a state may have in place of a shape (PS3.3 section C.11.6)."""
+    lut = first(state.get("PresentationLUTSequence"))
+    if lut is None:
+        return shown
+    data = lut.LUTData
+    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
+    places = np.rint(np.linspace(0, len(table) - 1, 256)).astype(int)
+    top = (1 << int(lut.LUTDescriptor[2])) - 1
+    values = np.rint(table[places].astype(np.float64) * 255.0 / top).astype(np.uint8)
+    presented: np.ndarray = values[shown]
+    return presented
 
 
-def _copy(source: Dataset, target: Dataset, keywords: tuple[str, ...]) -> None:
-    for keyword in keywords:
-        if keyword in source:
-            target[keyword] = source[keyword]
+def _shuttered(state: Dataset, image: Image.Image) -> Image.Image:
+    """Cover what lies outside the display shutter (PS3.3 section C.7.6.11), by default in black."""
+    shapes = state.get("ShutterShape") or []
+    shapes = [shapes] if isinstance(shapes, str) else list(shapes)
+    if not shapes:
+        return image
+    visible = Image.new("1", image.size, 1)
+    for shape in shapes:
+        mask = Image.new("1", image.size, 0)
+        _fill(ImageDraw.Draw(mask), shape, state)
+        visible = Image.fromarray(np.asarray(visible) & np.asarray(mask))
+    gray = round(number(state.get("ShutterPresentationValue"), 0.0) * 255 / 65535)
+    cover = Image.new(image.mode, image.size, gray if image.mode == "L" else (gray, gray, gray))
+    return Image.composite(image, cover, visible)
 
 
-def _item_for(state: Dataset, sequence: str, instance_uid: str) -> Dataset | None:
-    """The item that applies to an image: one that names it, or one that names none and so applies to all."""
-    items: list[Dataset] = list(state.get(sequence) or ())
-    for item in items:
-        uids = {str(one.get("ReferencedSOPInstanceUID", "")) for one in item.get("ReferencedImageSequence") or ()}
-        if not uids or instance_uid in uids:
-            return item
-    return None
+def _fill(canvas: ImageDraw.ImageDraw, shape: str, state: Dataset) -> None:
+    if shape == "RECTANGULAR":
+        keywords = ("LeftVerticalEdge", "UpperHorizontalEdge", "RightVerticalEdge", "LowerHorizontalEdge")
+        left, top, right, bottom = (number(state.get(f"Shutter{one}"), 0.0) - 1 for one in keywords)
+        canvas.rectangle((left, top, max(left, right), max(top, bottom)), fill=1)
+    elif shape == "CIRCULAR":
+        row, column = (one - 1 for one in numbers(state.get("CenterOfCircularShutter")))
+        radius = number(state.get("RadiusOfCircularShutter"), 0.0)
+        canvas.ellipse((column - radius, row - radius, column + radius, row + radius), fill=1)
+    elif shape == "POLYGONAL":
+        places = [one - 1 for one in numbers(state.get("VerticesOfThePolygonalShutter"))]
+        canvas.polygon(list(zip(places[1::2], places[::2], strict=False)), fill=1)
 
 
-def _referenced(state: Dataset) -> set[str]:
-    return {
-        str(image.get("ReferencedSOPInstanceUID", ""))
-        for series in state.get("ReferencedSeriesSequence") or ()
-        for image in series.get("ReferencedImageSequence") or ()
-    }
-
-
-def _area(state: Dataset, image: Dataset, instance_uid: str) -> Area:
-    """The displayed area (PS3.3 section C.10.4), counted from 1 there; all of the image if it names none within it."""
-    rows, columns = int(image.Rows), int(image.Columns)
-    item = _item_for(state, "DisplayedAreaSelectionSequence", instance_uid) or Dataset()
+def _placement(state: Dataset, header: Dataset, frame: int, image: Image.Image, viewport: Viewport | None) -> Placement:
+    """Which part of the image is shown how large, and turned how (PS3.3 sections C.10.4 and C.10.6)."""
+    area = next(_applying(state.get("DisplayedAreaSelectionSequence"), header, frame), Dataset())
     corners = [
-        *numbers(item.get("DisplayedAreaTopLeftHandCorner")),
-        *numbers(item.get("DisplayedAreaBottomRightHandCorner")),
+        *numbers(area.get("DisplayedAreaTopLeftHandCorner")),
+        *numbers(area.get("DisplayedAreaBottomRightHandCorner")),
     ]
-    if len(corners) == 4:
-        left, right = sorted((int(corners[0]), int(corners[2])))
-        top, bottom = sorted((int(corners[1]), int(corners[3])))
-        area = max(left - 1, 0), max(top - 1, 0), min(right, columns), min(bottom, rows)
-        if area[0] < area[2] and area[1] < area[3]:
-            return area
-    return 0, 0, columns, rows
+    if len(corners) != 4:
+        corners = [1, 1, image.width, image.height]
+    left, right = sorted((corners[0], corners[2]))
+    top, bottom = sorted((corners[1], corners[3]))
+    spacing = list(numbers(area.get("PresentationPixelSpacing")))
+    spacing = spacing or list(numbers(area.get("PresentationPixelAspectRatio")))
+    aspect = spacing[0] / spacing[1] if len(spacing) == 2 and min(spacing) > 0 else render.pixel_aspect(header, frame)
+    placement = Placement(
+        left - 1,
+        top - 1,
+        min(right - left + 1, _MAX_SIDE),
+        min(bottom - top + 1, _MAX_SIDE),
+        turns=round(number(state.get("ImageRotation"), 0.0) / 90) % 4,
+        is_flipped=state.get("ImageHorizontalFlip") == "Y",
+    )
+    if area.get("PresentationSizeMode") == "MAGNIFY":
+        ratio = number(area.get("PresentationPixelMagnificationRatio"), 1.0)
+        return placement.scaled(min(max(ratio, 1 / _MAX_MAGNIFICATION), _MAX_MAGNIFICATION), aspect, viewport)
+    return placement.fitted(aspect, viewport)

@@ -21,6 +21,8 @@ _ENCAPSULATED = {
     "1.2.840.10008.5.1.4.1.1.104.2": XML,  # a CDA document
 }
 _STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
+#: Grayscale, color and pseudo-color softcopy presentation states.
+PRESENTATION_STATES = frozenset(f"1.2.840.10008.5.1.4.1.1.11.{one}" for one in (1, 2, 3))
 #: Pictures of something else, which stand for a series only where nothing better is in it (PS3.4 Table B.5-1).
 _LAID_OVER = frozenset(
     [
@@ -39,6 +41,7 @@ class Kind(Enum):
     VIDEO = "video"
     DOCUMENT = "document"
     REPORT = "report"
+    STATE = "presentation state"
     NOTHING = "nothing"
 
 
@@ -50,6 +53,8 @@ def kind_of(instance: StoredInstance) -> Kind:
         return Kind.VIDEO
     if instance.sop_class_uid.startswith(_STRUCTURED_REPORTS):
         return Kind.REPORT
+    if instance.sop_class_uid in PRESENTATION_STATES:
+        return Kind.STATE
     return Kind.IMAGE if instance.pixel_offset else Kind.NOTHING
 
 

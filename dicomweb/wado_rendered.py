@@ -22,6 +22,7 @@ from dicomweb.resource import Level
 from dicomweb.stored import Headers, Reader
 from dicomweb.targets import resource_of
 from dicomweb.wado_pixels import parse_frames
+from dicomweb.wado_presentation import RenderedStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class WadoRendered:
     def __init__(self, services: Services, headers: Headers) -> None:
         self._services = services
         self._headers = headers
+        self._states = RenderedStates(services, headers)
 
     async def rendered(self, request: web.Request) -> web.StreamResponse:
         """`…/rendered`: pictures; reports as text, documents and videos as what they are."""
@@ -49,6 +51,9 @@ class WadoRendered:
         resource = resource_of(request)
         instances = await archive.instances(resource)
         readers = [Reader(archive, one, self._headers, self._services.run) for one in instances]
+        warnings = [f"299 {self._services.public_base(request)}: {text}" for text in parameters.warnings]
+        if resource.level is Level.INSTANCE and kind_of(instances[0]) is Kind.STATE:
+            return await self._states.send(request, archive, readers[0], options, warnings)
         if resource.level is Level.INSTANCE:
             targets = [self._one(request, readers[0])]
         else:
@@ -59,9 +64,8 @@ class WadoRendered:
         etag = multipart.boundary_for(*validators, str(options))
         if response := not_modified(request, etag):
             return response
-        warnings = [f"299 {self._services.public_base(request)}: {text}" for text in parameters.warnings]
         if targets[0].offer.multipart:
-            complete = len(targets) == sum(kind_of(one) is not Kind.NOTHING for one in instances)
+            complete = len(targets) == sum(kind_of(one) not in (Kind.NOTHING, Kind.STATE) for one in instances)
             status = HTTPStatus.OK if complete else HTTPStatus.PARTIAL_CONTENT
             chunks = self._multipart(request, archive, targets, options, etag)
             content_type = multipart_type(targets[0].offer, etag)
