@@ -80,7 +80,7 @@ async def anonymous(source: Reader, anonymizer: Anonymizer, run: Runner) -> Anon
     syntax, header = source.instance.transfer_syntax_uid, await source.header()
 
     async def read(number: int) -> tuple[np.ndarray, str]:
-        return await run(transcode.decode, header, syntax, await source.stored_frame(number))
+        return await run(_decoded, header, syntax, await source.stored_frame(number))
 
     try:
         made = await anonymizer.copy(source.instance, header, read)
@@ -91,6 +91,11 @@ async def anonymous(source: Reader, anonymizer: Anonymizer, run: Runner) -> Anon
     return AnonymousReader(source, made, run)
 
 
+def _decoded(header: Dataset, syntax: str, stored: bytes) -> tuple[np.ndarray, str]:
+    """A frame, in color as RGB: what YBR is once it is decoded not every IOD allows (PS3.3 section C.8.5.6.1.2)."""
+    return transcode.decode(header, syntax, stored, rgb=True)
+
+
 def _describe(header: Dataset, pixels: np.ndarray, photometric: str) -> None:
     """Describe native frames as they come out of the decoder."""
     header.add_new("PhotometricInterpretation", "CS", photometric)
@@ -99,7 +104,7 @@ def _describe(header: Dataset, pixels: np.ndarray, photometric: str) -> None:
 
 
 def _cleaned(header: Dataset, syntax: str, stored: bytes, made: AnonymousCopy) -> bytes:
-    pixels, photometric = transcode.decode(header, syntax, stored)
+    pixels, photometric = _decoded(header, syntax, stored)
     return transcode.array_bytes(made.clean(pixels, photometric), int(header.BitsAllocated))
 
 

@@ -27,7 +27,7 @@ INSTALL: Final = "Text in pictures cannot be found: install the extra, pip insta
 #: One call takes one core; how many run at once is the caller's to bound.
 _THREADS: Final = 1
 #: Pictures are shrunk to this, and searched in tiles of at most `_TILE` that overlap by more than a line is high.
-_LONGEST, _TILE, _OVERLAP = 2560, 1024, 128
+_LONGEST, _TILE, _OVERLAP = 2048, 1088, 128
 #: Below the library's own 0.5: what may be text is searched for, not what surely is.
 _BOX_THRESHOLD: Final = 0.3
 #: Lines are seldom higher than this part of a picture, or this many pixels: what is, such as a collimator's ring that

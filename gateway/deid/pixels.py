@@ -86,10 +86,10 @@ class PixelCleaner:
         ------
         Refusal : if the picture is likely to show identity and cannot be cleaned for sure.
         """
-        known = assess(header)
+        known = await self._run(assess, header)
         if known.risk is Risk.NONE or not frames:
             return Redaction()
-        if header.Rows * header.Columns > _MAX_FRAME_PIXELS:
+        if int(header.get("Rows") or 0) * int(header.get("Columns") or 0) > _MAX_FRAME_PIXELS:
             raise Refusal("The frames are too large to look for text in them.")
         if self._finder is None:
             if known.risk is Risk.HIGH:
@@ -148,8 +148,11 @@ class _Look:
 
         Detectors see dark text on light ground a little worse than the reverse: every second look is at the negative.
         """
-        cleaned = self.redaction.apply(pixels, photometric, self.header)
-        shown = views(cleaned, photometric, self.header, number)
+        try:
+            cleaned = self.redaction.apply(pixels, photometric, self.header)
+            shown = views(cleaned, photometric, self.header, number)
+        except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError) as exc:  # malformed attributes
+            raise Refusal("The picture cannot be displayed, so that nobody can look for text in it.") from exc
         return [
             text for view in shown for text in self.finder.find(255 - view if self.negative else view, read=self.read)
         ]
