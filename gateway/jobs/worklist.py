@@ -78,7 +78,7 @@ class BoundWorklist:
         kept_uid, kept = (deid.uid(uid), await self._services.run(deid, item)) if deid else (uid, item)
         stored = Stored(Workitem(kept_uid, kept), due=orders.due(item))
         if plugin is not None:
-            order = self._ordered(item, kept, plugin, deid)
+            order = await self._ordered(item, kept, plugin, deid)
             kept = kept | outcomes.scheduled(order, plugin)
             stored = replace(stored, order=order.to_document())
             if is_ready(item):
@@ -188,14 +188,15 @@ class BoundWorklist:
             raise Forbidden("A filter may not hold what could identify a patient.")
         return name, value
 
-    def _ordered(
+    async def _ordered(
         self, item: JsonDataSet, kept: JsonDataSet, plugin: Plugin, deid: WorkitemDeidentifier | None
     ) -> orders.Order:
         """What is asked of a plugin: its parameters as they were sent, its series as it is stored."""
         if not self._services.runs_enabled:
             raise Unavailable("Plugins are switched off on this server (ray.enabled = false).")
         asked = {**item, **{tag: kept[tag] for tag in (orders.INPUT,) if tag in kept}}
-        return orders.order_of(asked, plugin, deid.text if deid else None)
+        clean = deid.text if deid else None
+        return await self._services.run(orders.order_of, asked, plugin, clean)  # may import the validator
 
     async def _check_series(self, order: orders.Order, plugin: Plugin) -> None:
         for one in await self._services.series_summary(order.series.study_uid):
