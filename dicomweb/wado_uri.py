@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiohttp import web
+from pydicom import Dataset
 
-from dicomweb import multipart, presentation, rendering, uri_query
+from dicomweb import dicom_json, dicom_xml, encoders, multipart, presentation, render, rendering, transcode, uri_query
 from dicomweb.anonymous import AnonymousReader, anonymous
 from dicomweb.bodies import not_acceptable, not_modified, send, send_stream
 from dicomweb.errors import BadRequest, Gone, NotAcceptable, NotFound, Refused
@@ -15,7 +16,7 @@ from dicomweb.offers import ENCODED
 from dicomweb.offers import kind_of as kind_of_pixels
 from dicomweb.ports import Archive, Services, StoredInstance
 from dicomweb.render_options import Options, Viewport
-from dicomweb.renditions import ALL_MEDIA_TYPES, Kind, kind_of, media_types
+from dicomweb.renditions import ALL_MEDIA_TYPES, XML, Kind, kind_of, media_types
 from dicomweb.resource import Resource
 from dicomweb.stored import Headers, Reader
 from dicomweb.uri_query import RENDERED_ONLY, WINDOW, UriRequest, View
@@ -39,29 +40,33 @@ class WadoUri:
             raise not_acceptable([*_rendered_offers(instance), Offer(DICOM)])
         reader = Reader(archive, instance, self._headers, self._services.run)
         etag = multipart.boundary_for(instance.etag, str(offer), str(asked.view), str(asked.transfer_syntax))
-        if asked.anonymize:
-            if self._services.anonymizer is None:
-                raise Refused("This service does not anonymize.")
-            reader = await anonymous(reader, self._services.anonymizer, self._services.run)
-            etag = multipart.boundary_for(etag, "anonymous")
+        etag = multipart.boundary_for(etag, "anonymous") if asked.anonymize else etag
         if response := not_modified(request, etag):
             return response
+        if asked.anonymize:
+            reader = await self._anonymous(reader)
         if offer.media_type == DICOM:
             return await self._dicom(request, asked, reader, etag)
         return await self._rendered(request, archive, asked, reader, offer, etag)
+
+    async def _anonymous(self, reader: Reader) -> AnonymousReader:
+        if self._services.anonymizer is None:
+            raise Refused("This service does not anonymize.")
+        return await anonymous(reader, self._services.anonymizer, self._services.run)
 
     async def _dicom(self, request: web.Request, asked: UriRequest, reader: Reader, etag: str) -> web.StreamResponse:
         """The instance as a file (section 9.4)."""
         if asked.given & set(WINDOW):
             raise BadRequest("A window can be asked for with rendered media types only.")
         warnings = self._warnings(request, asked, [name for name in RENDERED_ONLY if name in asked.given])
+        fields = self._location(request, reader)
         syntax = _syntax(reader.instance, asked.transfer_syntax)
         if syntax in ENCODED and syntax != reader.instance.transfer_syntax_uid:
             await reader.check_encodable(syntax)
         # Section 9.1.3 forbids the transfer syntax as a parameter of the media type.
         if not isinstance(reader, AnonymousReader) and syntax == reader.instance.transfer_syntax_uid:
-            return await send(request, [reader.whole], DICOM, etag, warnings=warnings)
-        return await send_stream(request, reader.file_in(syntax), DICOM, etag, warnings=warnings)
+            return await send(request, [reader.whole], DICOM, etag, warnings=warnings, fields=fields)
+        return await send_stream(request, reader.file_in(syntax), DICOM, etag, warnings=warnings, fields=fields)
 
     async def _rendered(
         self, request: web.Request, archive: Archive, asked: UriRequest, reader: Reader, offer: Offer, etag: str
@@ -72,28 +77,28 @@ class WadoUri:
         if kind is not Kind.IMAGE:
             ignored = [name for name in RENDERED_ONLY if name in asked.given]
         warnings = self._warnings(request, asked, [*ignored, *{"transferSyntax"} & asked.given])
+        fields = self._location(request, reader)
         if kind is Kind.VIDEO:
-            return await send(request, reader.pixel_pieces(), offer.media_type, etag, warnings=warnings)
+            return await send(request, reader.pixel_pieces(), offer.media_type, etag, warnings=warnings, fields=fields)
         if kind is Kind.DOCUMENT:
             body = await rendering.document(reader)
+        elif kind is Kind.REPORT and isinstance(reader, AnonymousReader) and offer.media_type == XML:
+            body = await run(_native_model, await reader.header())  # there is no metadata of a copy
         elif kind is Kind.REPORT:
             body = await rendering.text(run, archive, reader, offer.media_type)
         else:
             body = await self._picture(archive, asked, reader, offer.media_type)
-        return await send(request, [body], rendering.document_type(offer.media_type), etag, warnings=warnings)
+        content_type = rendering.document_type(offer.media_type)
+        return await send(request, [body], content_type, etag, warnings=warnings, fields=fields)
 
     async def _picture(self, archive: Archive, asked: UriRequest, reader: Reader, media_type: str) -> bytes:
         run, view, frame = self._services.run, asked.view, asked.view.frame or 1
         header = await reader.header()
-        options = Options(None, view.window, view.quality, view.annotation)
         if view.state is not None:
-            state = await self._state(archive, asked.resource, *view.state)
-            prepared = await run(presentation.prepare, await state.header(), header, asked.resource, options)
-            fit = viewport(view, *prepared.size, self._services.limits.max_pixels)
-            stored = await reader.stored_frame(frame)
-            return await run(
-                presentation.render, prepared, reader.instance.transfer_syntax_uid, stored, frame, fit, media_type
-            )
+            state = await (await self._state(archive, asked.resource, *view.state)).header()
+            stored, syntax = await reader.stored_frame(frame), reader.instance.transfer_syntax_uid
+            limit = self._services.limits.max_pixels
+            return await run(_presented, state, header, syntax, stored, view, media_type, limit)
         fit = viewport(view, int(header.Rows), int(header.Columns), self._services.limits.max_pixels)
         options = Options(fit, view.window, view.quality, view.annotation)
         return await rendering.still(run, reader, frame, options, media_type)
@@ -106,12 +111,37 @@ class WadoUri:
             raise BadRequest("There is no such presentation state in the study.") from None
         return Reader(archive, instance, self._headers, self._services.run)
 
+    def _location(self, request: web.Request, reader: Reader) -> dict[str, str]:
+        """Which resource the answer shows; an anonymized one does not tell."""
+        if isinstance(reader, AnonymousReader):
+            return {}
+        return {"Content-Location": f"{self._services.public_base(request)}/{reader.instance.resource.path}"}
+
     def _warnings(self, request: web.Request, asked: UriRequest, ignored: Sequence[str]) -> list[str]:
         base = self._services.public_base(request)
         texts = list(asked.warnings)
         if ignored:
             texts.append(f"The following parameters do not apply here and have been ignored: {', '.join(ignored)}")
         return [f"299 {base}: {text}" for text in texts]
+
+
+def _native_model(header: Dataset) -> bytes:
+    return dicom_xml.to_xml(dicom_json.encode(header))
+
+
+def _presented(
+    state: Dataset, header: Dataset, syntax: str, stored: bytes, view: View, media_type: str, max_pixels: int
+) -> bytes:
+    """The first frame as a presentation state shows it; of that picture the region is cut (section 9.5.2.4)."""
+    if header.SOPInstanceUID not in {one.instance_uid for one in presentation.references(state)}:
+        raise BadRequest("The presentation state does not refer to the image.")
+    pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
+    image = rendering.guarded(presentation.picture, state, header, pixels, photometric, 1, None)
+    fit = viewport(view, image.height, image.width, max_pixels)
+    image = image if fit is None else render.fit(image, fit)
+    options = Options(None, None, view.quality, view.annotation)
+    image, profile = rendering.guarded(render.finish, image, options, header, 1)
+    return encoders.encode(image, media_type, view.quality, profile)
 
 
 def viewport(view: View, rows: int, columns: int, max_pixels: int) -> Viewport | None:
