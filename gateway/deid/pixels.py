@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicomweb.errors import Unavailable
 from dicomweb.ports import FrameSource, Runner
 from gateway.deid import ocr
 from gateway.deid.ocr import Box, Text, TextFinder
@@ -22,6 +23,8 @@ from gateway.deid.risk import Assessment, Risk, assess
 from gateway.deid.views import darkest, views
 
 _MAX_FRAME_PIXELS: Final = 1 << 26
+#: A picture of 2 megapixels takes 10 s on an idle core.
+_MAX_SECONDS: Final = 300.0
 #: How many frames are looked at in a round, by risk, and in how many rounds: each looks at other frames, blanked as the
 #: earlier ones found.
 _FRAMES: Final = {Risk.HIGH: 6, Risk.LOW: 3}
@@ -85,6 +88,7 @@ class PixelCleaner:
         Raises
         ------
         Refusal : if the picture is likely to show identity and cannot be cleaned for sure.
+        Unavailable : if that takes too long.
         """
         known = await self._run(assess, header)
         if known.risk is Risk.NONE or not frames:
@@ -95,8 +99,11 @@ class PixelCleaner:
             if known.risk is Risk.HIGH:
                 raise Refusal(ocr.INSTALL)
             return Redaction()
-        async with self._turn:
-            return await self._look(self._finder, header, frames, read, known)
+        try:
+            async with self._turn, asyncio.timeout(_MAX_SECONDS):
+                return await self._look(self._finder, header, frames, read, known)
+        except TimeoutError as exc:
+            raise Unavailable("Looking for text in the picture took too long.") from exc
 
     async def _look(
         self, finder: TextFinder, header: Dataset, frames: int, read: FrameSource, known: Assessment

@@ -8,7 +8,7 @@ none. Stations stay as codes, whose values and meanings are checked like all cod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from types import MappingProxyType
@@ -17,12 +17,15 @@ from typing import Any, Final
 from pydicom.filereader import read_dataset
 
 from dicomweb import dicom_encode, dicom_json
+from dicomweb.ups_attributes import items
+from dicomweb.ups_table import RULES, Rule
 from gateway.deid.engine import Deidentifier
 from gateway.deid.header import HeaderRun
 from gateway.deid.policy import Refusal
 from gateway.deid.profile import load_profile
 
-#: PS3.15 Table E.1-1 removes these unless an option retains dates or devices. Without them there is no worklist.
+#: What PS3.15 Table E.1-1 removes unless an option retains dates or devices, and a worklist runs by; and references
+#: to where things are, which name hosts, titles and original UIDs.
 _OPERATIONAL: Final = MappingProxyType(
     {
         0x00404005: "keep",  # Scheduled Procedure Step Start DateTime
@@ -36,6 +39,11 @@ _OPERATIONAL: Final = MappingProxyType(
         0x00404027: "keep",  # Scheduled Station Geographic Location Code Sequence
         0x00404028: "keep",  # Performed Station Name Code Sequence
         0x00404030: "keep",  # Performed Station Geographic Location Code Sequence
+        0x0040E021: "remove",  # DICOM Retrieval Sequence
+        0x0040E022: "remove",  # DICOM Media Retrieval Sequence
+        0x0040E023: "remove",  # WADO Retrieval Sequence
+        0x0040E024: "remove",  # XDS Retrieval Sequence
+        0x0040E025: "remove",  # WADO-RS Retrieval Sequence
     }
 )
 _PATIENT: Final = ("00100010", "00100020")
@@ -64,7 +72,7 @@ class WorkitemDeidentifier:
         return self._deid.cleaner(text)
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """De-identify the attributes of a workitem, some or all; none is added.
+        """De-identify the attributes of a workitem, some or all; none is added, and those of type 2 stay, empty.
 
         Raises
         ------
@@ -81,10 +89,23 @@ class WorkitemDeidentifier:
         except Exception as exc:  # noqa: BLE001 - fail closed; `from None`, for the cause may quote values
             raise Refusal(f"The workitem could not be de-identified ({type(exc).__name__}).") from None
         kept = {tag: element for tag, element in result.items() if tag in item}
+        kept = _with_empty(kept, item, RULES)
         for tag in _PATIENT:  # of nobody, nobody is made
             if tag in kept and not (item[tag].get("Value") or [None])[0]:
                 kept[tag] = {"vr": kept[tag]["vr"]}
         return kept
+
+
+def _with_empty(kept: Mapping[str, Any], item: Mapping[str, Any], rules: Sequence[Rule]) -> dict[str, Any]:
+    """A data set in which what was taken out stays, empty, where its type is 2 (PS3.4 Table CC.2.5-3)."""
+    found = dict(kept)
+    for rule in rules:
+        if rule.create == "2" and rule.tag in item:
+            found.setdefault(rule.tag, {"vr": item[rule.tag]["vr"]})
+        if rule.items and "Value" in found.get(rule.tag, {}):
+            pairs = zip(items(found, rule.tag), items(item, rule.tag), strict=True)
+            found[rule.tag] = {"vr": "SQ", "Value": [_with_empty(*pair, rule.items) for pair in pairs]}
+    return dict(sorted(found.items()))
 
 
 class _Run(HeaderRun):
