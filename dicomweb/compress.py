@@ -20,7 +20,7 @@ from dicomweb.errors import NotAcceptable
 JPEG_QUALITY = 90
 NEAR = 2  # largest error of a near-lossless pixel value
 PSNR_DB = 50  # of lossy JPEG 2000, by the range that the pixels have, not by the one that their bits allow
-HTJ2K_STEPS = 256  # into which lossy HTJ2K divides that range
+HTJ2K_STEPS = (256, 1024, 4096)  # into which lossy HTJ2K divides that range
 Octets = bytes | bytearray
 _MAX_SEGMENTS = 15  # PS3.5 section G.5
 _SMALLEST_RESOLUTION = 64  # what RPCL streams begin with
@@ -161,13 +161,16 @@ def _htj2k_rpcl(array: np.ndarray, precision: int) -> Octets:
 
 
 def _htj2k_lossy(array: np.ndarray, precision: int) -> Octets:
+    """As coarse as may be: OpenJPH lets what overshoots the range wrap around, and others that read it may, too."""
     bits = 8 * array.dtype.itemsize
-    data = imagecodecs.htj2k_encode(array, _used(array, bits) / HTJ2K_STEPS, reversible=False)
-    decoded = imagecodecs.htj2k_decode(data)  # OpenJPH lets what overshoots wrap around: then others may, too
-    error = np.abs(decoded.astype(np.int32) - array).max()
-    if not _within(decoded, precision) or error > max(2, _used(array, bits) * (1 << bits) / 8):
-        raise Unencodable
-    return data
+    used = _used(array, bits)
+    for steps in HTJ2K_STEPS:
+        data = imagecodecs.htj2k_encode(array, used / steps, reversible=False)
+        decoded = imagecodecs.htj2k_decode(data)
+        error = np.abs(decoded.astype(np.int32) - array).max()
+        if _within(decoded, precision) and error <= max(2, used * (1 << bits) / 8):
+            return data
+    raise Unencodable
 
 
 def _used(array: np.ndarray, precision: int) -> float:
