@@ -77,6 +77,11 @@ def date_time(moment: datetime) -> str:
 def created(uid: str, item: JsonDataSet, now: datetime) -> Change:
     """A new workitem; raise BadRequest if its attributes do not allow it."""
     check_created(item)
+    return admitted(uid, item, now)
+
+
+def admitted(uid: str, item: JsonDataSet, now: datetime) -> Change:
+    """A new workitem of what was checked before, with what the server adds."""
     kept = {tag: element for tag, element in item.items() if tag != _TRANSACTION_UID}
     warning = "" if values(item, _LABEL) else CREATED_MODIFIED
     if warning:
@@ -90,12 +95,17 @@ def created(uid: str, item: JsonDataSet, now: datetime) -> Change:
     return Change(workitem, tuple(ups_events.created(workitem.item)), warning)
 
 
-def updated(workitem: Workitem, changes: JsonDataSet, lock: str, now: datetime) -> Change:
-    """A workitem with attributes set by whoever may; raise Told or BadRequest."""
+def updated(
+    workitem: Workitem, changes: JsonDataSet, lock: str, now: datetime, kept: JsonDataSet | None = None
+) -> Change:
+    """A workitem with attributes set by whoever may; raise Told or BadRequest.
+
+    `kept` : what is kept of the changes, if not all as they were sent.
+    """
     check_update(workitem.state, workitem.lock, lock)
     check_changes(changes)
-    given = {tag: element for tag, element in changes.items() if tag not in (_TRANSACTION_UID, _MODIFIED)}
-    return revised(workitem, given, now)
+    given = changes if kept is None else kept
+    return revised(workitem, {tag: given[tag] for tag in given if tag not in (_TRANSACTION_UID, _MODIFIED)}, now)
 
 
 def revised(workitem: Workitem, given: Mapping[str, Any], now: datetime) -> Change:

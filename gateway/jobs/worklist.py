@@ -13,6 +13,7 @@ from dicomweb import ups_workitem
 from dicomweb.errors import BadRequest, Forbidden, Unavailable
 from dicomweb.ports import EventQueue, JsonDataSet, Limits, Runner, SearchPage
 from dicomweb.query import AnyOf, Query
+from dicomweb.ups_attributes import check_created
 from dicomweb.ups_events import CANCEL_INFORMATION, WORKLIST, status_change
 from dicomweb.ups_search import KEYS, is_ready, parsed
 from dicomweb.ups_states import CREATED_MODIFIED, UPDATED_MODIFIED
@@ -29,6 +30,7 @@ from ray_plugins.sdk import Plugin
 #: Attributes that a filter may name under a profile besides UIDs: those that cannot tell who a patient is.
 _HARMLESS_KEYS = ("0074", "00404005", "00404011", "00404018", "00404025", "00404026", "00404027", "00404041")
 
+_LOCK = "00081195"
 _WATCHING_TIMEOUT_S = 5.0
 
 
@@ -73,7 +75,7 @@ class BoundWorklist:
     async def create(self, uid: str, item: JsonDataSet) -> tuple[str, str]:
         """Add a workitem."""
         now, deid = datetime.now(UTC), await self._deidentifier()
-        ups_workitem.created(uid, item, now)  # what is wrong with what was sent is said before it is changed
+        check_created(item)  # what is wrong with what was sent, before any of it is taken out
         plugin = await self._services.run(orders.plugin_of, item, self._services.registry)
         kept_uid, kept = (deid.uid(uid), await self._services.run(deid, item)) if deid else (uid, item)
         stored = Stored(Workitem(kept_uid, kept), due=orders.due(item))
@@ -83,7 +85,7 @@ class BoundWorklist:
             stored = replace(stored, order=order.to_document())
             if is_ready(item):
                 await self._check_series(order, plugin)
-        change = ups_workitem.created(kept_uid, kept, now)
+        change = ups_workitem.admitted(kept_uid, kept, now)
         stored = replace(stored, subscribers=await self._services.subscriptions.at_creation(change.workitem.item))
         decision = Decision.of(stored, change)
         await self._services.store.add(decision)
@@ -98,18 +100,16 @@ class BoundWorklist:
         """Set attributes."""
         deid, lock, now = await self._deidentifier(), lock_of(transaction_uid), datetime.now(UTC)
         kept = await self._services.run(deid, changes) if deid else changes
-        kept |= {tag: changes[tag] for tag in ("00081195",) if tag in changes}
 
         def decide(stored: Stored) -> Decision:
-            ups_workitem.updated(stored.workitem, changes, lock, now)  # what was sent counts for what is wrong with it
-            change = ups_workitem.updated(stored.workitem, kept, lock, now)
+            change = ups_workitem.updated(stored.workitem, changes, lock, now, kept)
             if stored.order is not None and {orders.CODES, orders.PARAMETERS, orders.INPUT} & changes.keys():
                 raise BadRequest("What a plugin is to do cannot be changed; cancel the workitem and create another.")
             start = orders.due(changes) if "00404005" in changes else stored.due
             return Decision.of(stored, change, due=start)
 
-        decision = await self._services.store.change(await self._uids(uid), decide)
-        return decision.warning or (UPDATED_MODIFIED if kept != changes else "")
+        await self._services.store.change(await self._uids(uid), decide)
+        return UPDATED_MODIFIED if any(kept.get(tag) != changes[tag] for tag in changes if tag != _LOCK) else ""
 
     async def change_state(self, uid: str, information: JsonDataSet, transaction_uid: str) -> str:
         """Set the state."""
