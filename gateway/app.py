@@ -63,9 +63,9 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     dicomweb = replace(_dicomweb_services(core, forwarding, commitments), worklist=worklist_of(core, worklist, _user))
     table = dicomweb_routes.add_routes(app, dicomweb, prefix=DICOMWEB)
     uri_table = dicomweb_routes.add_uri_service(app, dicomweb)
-    services = _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo})
+    services = _api_services(core, registry, describe(settings, dicom_address) | {"demo": demo}, forwarding.prefix)
     api_routes.add_routes(app, services, described=openapi.paths(table, DICOMWEB) | openapi.paths(uri_table, ""))
-    viewer.static.add_routes(app, VIEWER_DIST, VIEWER_OHIF)
+    viewer.static.add_routes(app, VIEWER_DIST, VIEWER_OHIF, forwarding.prefix)
     return app
 
 
@@ -104,7 +104,7 @@ def _spool(settings: Settings) -> SpoolFolder:
     return SpoolFolder(settings.http.spool_dir or settings.data.dir / "spool", max_bytes=settings.http.max_spool_bytes)
 
 
-def _api_services(core: Core, registry: Registry, info: Mapping[str, Any]) -> ApiServices:
+def _api_services(core: Core, registry: Registry, info: Mapping[str, Any], prefix: str) -> ApiServices:
     db = core.catalogue.db
     return ApiServices(
         archive=lambda request: core.archive.for_source(Source("api", _user(request))),
@@ -114,9 +114,10 @@ def _api_services(core: Core, registry: Registry, info: Mapping[str, Any]) -> Ap
         queue=RunQueue(db),
         meshes=MeshStore(db, core.objects),
         registry=registry,
-        events=EventHub(db),
+        events=EventHub(db, prefix),
         info=info,
         runs_enabled=core.settings.ray.enabled,
+        prefix=prefix,
     )
 
 
