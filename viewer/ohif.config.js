@@ -26,7 +26,8 @@ window.config = {
         stowRoot: dicomweb,
         qidoSupportsIncludeField: true,
         supportsWildcard: true,
-        supportsFuzzyMatching: false,
+        // Names can be typed as OHIF shows them: "Doe, Jane" is no literal part of Doe^Jane.
+        supportsFuzzyMatching: true,
         enableStudyLazyLoad: true,
         imageRendering: "wadors",
         thumbnailRendering: "thumbnail",

@@ -12,11 +12,11 @@ def folders(tmp_path):
     (dist / "assets").mkdir(parents=True)
     ohif.mkdir()
     (tmp_path / "secret.txt").write_text("outside")
-    (dist / "index.html").write_text("<title>Isthmus</title>")
+    (dist / "index.html").write_text('<html data-base="./"><title>Isthmus</title><script src="./assets/x.js">')
     (dist / "assets" / "index-AbCd_-12.js").write_text("plain")
     (dist / "assets" / "index-AbCd_-12.js.gz").write_bytes(b"\x1f\x8b")
     (dist / "assets" / "leak.txt").symlink_to(tmp_path / "secret.txt")
-    (ohif / "index.html").write_text("<title>OHIF</title>")
+    (ohif / "index.html").write_text('<title>OHIF</title><script>window.PUBLIC_URL="./"</script>')
     (ohif / "manifest.json").write_text("{}")
     (ohif / "7.bundle.0123456789abcdef.js").write_text("chunk")
     return dist, ohif
@@ -86,6 +86,20 @@ async def test_ohif_is_isolated_and_talks_to_this_origin_only(client):
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
     assert "connect-src 'self' blob: data:;" in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("prefix", ["", "/isthmus"])
+async def test_pages_name_their_files_by_the_path_that_browsers_see(aiohttp_client, folders, prefix):
+    app = web.Application()
+    add_routes(app, *folders, prefix)
+    client = await aiohttp_client(app)
+    for path in ("/", "/studies/1.2.3"):
+        page = await (await client.get(path)).text()
+        assert page == f'<html data-base="{prefix}/"><title>Isthmus</title><script src="{prefix}/assets/x.js">'
+    for path in ("/ohif/", "/ohif/viewer", "/ohif/index.html"):
+        assert f'PUBLIC_URL="{prefix}/ohif/"' in await (await client.get(path)).text()
+    redirect = await client.get("/ohif", allow_redirects=False)
+    assert redirect.headers["Location"] == f"{prefix}/ohif/"
 
 
 @pytest.mark.parametrize("path", ["/", "/ohif/"])
