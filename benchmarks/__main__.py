@@ -7,9 +7,10 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import machine, read, report, store
+from benchmarks import machine, memory, read, report, store
 from benchmarks.plan import FULL, QUICK
 from benchmarks.servers import ROOT
 
@@ -34,11 +35,13 @@ def main() -> int:
     begin = time.monotonic()
     facts = machine.describe(options.scratch)
     tables = [*store.measure(plan, options.scratch), *read.measure(plan, options.scratch)]
+    rows = memory.measure(plan.gigabytes, options.scratch / "memory")
     minutes = (time.monotonic() - begin) / 60
     results = {"plan": plan.name, "minutes": minutes, "machine": facts, "tables": [one.as_json() for one in tables]}
+    results["memory"] = [asdict(row) for row in rows]
     (_OUT / f"{plan.name}.json").write_text(json.dumps(results, indent=1))
     options.page.parent.mkdir(exist_ok=True)
-    options.page.write_text(report.document(plan, facts, tables, minutes))
+    options.page.write_text(report.document(plan, facts, tables, minutes, memory.section(rows)))
     shutil.rmtree(options.scratch)
     print(f"{options.page} is written, after {minutes:.0f} minutes", file=sys.stderr)
     return 0

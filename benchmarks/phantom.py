@@ -39,31 +39,37 @@ class Instance:
 
 def series(name: str, count: int, *, side: int = SIDE) -> Iterator[Instance]:
     """A study of one series with `count` instances; another `name` gives other UIDs and another patient."""
-    study_uid, series_uid = _uid(name), _uid(f"{name}/series")
-    header = _header(name, study_uid, series_uid, side)
+    study_uid, series_uid = uid(name), uid(f"{name}/series")
+    shared = header(name, study_uid, series_uid, side)
     for number in range(1, count + 1):
-        yield _instance(header, f"{name}/{number}", number)
+        yield _instance(shared, f"{name}/{number}", number)
 
 
-def _uid(name: str) -> str:
+def uid(name: str) -> str:
+    """A UID that is the same in every run."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 
 def _instance(header: Dataset, name: str, number: int) -> Instance:
     ds = Dataset(header)
-    ds.SOPInstanceUID = _uid(name)
+    ds.SOPInstanceUID = uid(name)
     ds.InstanceNumber, ds.AcquisitionNumber = number, 1
     ds.ImagePositionPatient = [-250.0, -250.0, -400.0 + 2.5 * number]
     ds.SliceLocation = ds.ImagePositionPatient[2]
     ds.ContentTime = f"1012{number // 60 % 60:02d}.{number % 60:02d}0000"
     ds.PixelData = pixels(number % _SLICES, ds.Rows)
+    return Instance(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, part10(ds))
+
+
+def part10(ds: Dataset) -> bytes:
+    """A data set as a DICOM file."""
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     out = BytesIO()
     ds.save_as(out, enforce_file_format=True)
-    return Instance(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, out.getvalue())
+    return out.getvalue()
 
 
 @cache
@@ -85,7 +91,7 @@ def pixels(number: int, side: int = SIDE) -> bytes:
     return image.clip(0, 4095).astype("<u2").tobytes()
 
 
-def _header(name: str, study_uid: str, series_uid: str, side: int) -> Dataset:
+def header(name: str, study_uid: str, series_uid: str, side: int) -> Dataset:
     """What a CT scanner writes, about a hundred elements with sequences and private ones, but for each image's own."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
@@ -114,7 +120,7 @@ def _header(name: str, study_uid: str, series_uid: str, side: int) -> Dataset:
     ds.DateOfLastCalibration, ds.TimeOfLastCalibration = "20240312", "070000"
     ds.ContrastBolusAgent, ds.ContrastBolusVolume = "CE", 90
     ds.CTDIvol, ds.SpiralPitchFactor, ds.SingleCollimationWidth, ds.TotalCollimationWidth = 6.8, 1.2, 0.6, 38.4
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study_uid, series_uid, _uid(f"{name}/frame")
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study_uid, series_uid, uid(f"{name}/frame")
     ds.StudyID, ds.SeriesNumber, ds.PositionReferenceIndicator = "1", 2, ""
     ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.Rows, ds.Columns = 1, "MONOCHROME2", side, side
@@ -153,7 +159,7 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 
 def _reference(class_uid: str, name: str) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = class_uid, _uid(name)
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = class_uid, uid(name)
     return item
 
 

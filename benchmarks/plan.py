@@ -18,6 +18,7 @@ class Plan:
     studies: int  # that a search finds
     seconds: float  # that each row of the read table is loaded for
     downloads: int  # of the whole study, by each row that retrieves it
+    gigabytes: float  # of the one instance whose storing shows how much memory that takes
     series: int = 100  # instances of 0.5 MB in the study that is read
     connections: int = 8
 
@@ -31,5 +32,5 @@ class Plan:
             yield number
 
 
-FULL = Plan("full", max_rounds=3, table_minutes=15, batch=200, studies=1000, seconds=2, downloads=8)
-QUICK = Plan("quick", max_rounds=1, table_minutes=2, batch=40, studies=200, seconds=1, downloads=3)
+FULL = Plan("full", max_rounds=3, table_minutes=15, batch=200, studies=1000, seconds=2, downloads=8, gigabytes=3)
+QUICK = Plan("quick", max_rounds=1, table_minutes=2, batch=40, studies=200, seconds=1, downloads=3, gigabytes=0.5)

@@ -21,16 +21,16 @@ class ProcessTree:
 
     def __init__(self, root: int) -> None:
         self.peak_rss_bytes = 0
-        self._root = root
+        self.root = root
         self._stop = threading.Event()
 
     def cpu_s(self) -> float:
         """CPU seconds so far, in user and kernel mode, those of children that ended included."""
-        return sum(sum(map(int, fields[11:15])) for _, fields in _members(self._root)) / _TICKS_PER_S
+        return sum(sum(map(int, fields[11:15])) for _, fields in _members(self.root)) / _TICKS_PER_S
 
     def rss_bytes(self) -> int:
         """Resident memory now; pages that processes share are counted in each."""
-        return sum(int(fields[21]) for _, fields in _members(self._root)) * _PAGE_BYTES
+        return sum(int(fields[21]) for _, fields in _members(self.root)) * _PAGE_BYTES
 
     @contextmanager
     def watched(self) -> Iterator[ProcessTree]:

@@ -22,8 +22,8 @@ _BUSY = (
 )
 
 
-def document(plan: Plan, machine: Mapping[str, str], tables: Sequence[Table], minutes: float) -> str:
-    """The whole page."""
+def document(plan: Plan, machine: Mapping[str, str], tables: Sequence[Table], minutes: float, memory: str) -> str:
+    """The whole page; `memory` is its section of that name."""
     rounds = max(len(cell) for table in tables for cells in table.cells.values() for cell in cells.values())
     load = machine["Load average before the run"]
     parts = [
@@ -39,6 +39,7 @@ def document(plan: Plan, machine: Mapping[str, str], tables: Sequence[Table], mi
         "### Start and memory",
         _costs(tables),
         *_skipped(tables),
+        memory,
         _behind(tables),
         (_HERE / "notes.md").read_text().strip(),
         (_HERE / "guide.md").read_text().strip(),

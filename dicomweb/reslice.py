@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dicomweb.camera import Camera
 from dicomweb.screen import Screen
@@ -57,6 +56,8 @@ def _plane(
     volume: Volume, matrix: NDArray[np.floating], offset: NDArray[np.floating], screen: Screen
 ) -> NDArray[np.float32]:
     """One plane of samples; NaN outside."""
+    from scipy import ndimage  # 15 MB of every worker, needed by few requests
+
     shape = (1, screen.rows, screen.columns)
     sample = np.empty(shape, np.float32)
     ndimage.affine_transform(

@@ -16,7 +16,6 @@ from gateway.store.catalogue import Catalogue
 from gateway.store.filesystem import FileSystemStore
 from gateway.store.generations import Generations
 from gateway.store.objects import ObjectStore
-from gateway.store.s3 import S3Store
 from gateway.store.scheme import Scheme
 from gateway.store.turn import Turn
 from gateway.stored_form import quiet_pydicom
@@ -42,6 +41,8 @@ class Core:
 def object_store(settings: Settings, workers: Workers) -> ObjectStore:
     """The object store that the settings ask for; a new backend is one line here."""
     if settings.storage.backend == "s3":
+        from gateway.store.s3 import S3Store  # its client takes 12 MB of each process
+
         return S3Store(settings.storage.s3)
     return FileSystemStore(settings.storage.dir or settings.data.dir / "objects", workers.io)
 
