@@ -10,7 +10,7 @@ from PIL import Image
 
 from dicomweb.volume import Volume
 
-#: What is to be found when the empty border is cropped: every so many voxels are looked at.
+#: Every so many voxels are looked at for the lowest value.
 _STRIDE = 4
 #: Of CT, values below are air; of other volumes, the lowest part of their range.
 _AIR_HU = -500.0
@@ -116,22 +116,24 @@ class _Planes:
 
 def _background(volume: Volume) -> float:
     """The value of nothing: air for CT, else the lowest there is."""
-    sample = volume.array[::_STRIDE, ::_STRIDE, ::_STRIDE]
-    sample = sample[np.isfinite(sample)]
-    lowest = float(sample.min()) if sample.size else 0.0
+    lowest = float(volume.array[::_STRIDE, ::_STRIDE, ::_STRIDE].min())
     return max(lowest, -1024.0) if volume.is_ct else lowest
 
 
 def _content(volume: Volume, background: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indexes of the first and the last voxel of the box that holds everything but background."""
+    """Indexes of the first and the last voxel of the box around everything but background, and one voxel more."""
+    top = max(float(plane.max()) for plane in volume.array)
+    threshold = _AIR_HU if volume.is_ct else background + _BACKGROUND_PART * (top - background)
+    there = [np.zeros(length, dtype=bool) for length in volume.array.shape]
+    for index, plane in enumerate(volume.array):
+        inside = plane > threshold
+        there[1] |= inside.any(axis=1)
+        there[2] |= inside.any(axis=0)
+        there[0][index] = bool(inside.any())
     last = np.array(volume.array.shape) - 1
-    sample = volume.array[:, ::_STRIDE, ::_STRIDE]
-    threshold = _AIR_HU if volume.is_ct else background + _BACKGROUND_PART * (float(np.nanmax(sample)) - background)
-    there = sample > threshold
     first = np.zeros(3, np.int64)
-    for axis, stride in enumerate((1, _STRIDE, _STRIDE)):
-        found = np.flatnonzero(there.any(axis=tuple(other for other in range(3) if other != axis)))
+    for axis, found in enumerate(map(np.flatnonzero, there)):
         if found.size:
-            first[axis] = max(0, (found[0] - 1) * stride)
-            last[axis] = min(last[axis], (found[-1] + 1) * stride)
+            first[axis] = max(0, found[0] - 1)
+            last[axis] = min(last[axis], found[-1] + 1)
     return first, last

@@ -58,7 +58,7 @@ def transfer(grid: Cubic, *, is_ct: bool, window: Window | None) -> Transfer:
 def _bright(grid: Cubic) -> tuple[float, float]:
     """From the middle of what is not background to nearly the highest."""
     sample = grid.array[::3, ::3, ::3].astype(np.float32)
-    sample = sample[np.isfinite(sample) & (sample > grid.background)]
+    sample = sample[sample > grid.background]
     if not sample.size:
         return 0.0, 1.0
     low, high = (float(one) for one in np.percentile(sample, [50.0, 99.5]))

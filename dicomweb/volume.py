@@ -16,7 +16,7 @@ class Volume:
 
     Attributes
     ----------
-    array : (slices, rows, columns), int16 or float32.
+    array : (slices, rows, columns), int16 or float32, all finite.
     affine : (4, 4), from voxel indexes (slice, row, column) to mm in the patient's coordinates (LPS).
     window : how its middle plane is to be shown; None if the object names none.
     is_ct : whether the values are Hounsfield units.

@@ -134,6 +134,7 @@ def _decode(
     else:
         np.multiply(pixels, np.float32(plane.slope), out=array[index], casting="unsafe")
         array[index] += np.float32(plane.intercept)
+        np.nan_to_num(array[index], copy=False)
 
 
 def _header(plane: Plane) -> Dataset:
