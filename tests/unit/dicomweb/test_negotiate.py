@@ -1,10 +1,13 @@
 """Which representation is chosen for the Accept headers that real clients send."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomweb.negotiate import Offer, accepted, choose, parse_media_type
+from dicomweb.errors import BadRequest
+from dicomweb.negotiate import Offer, accepted, accepts_coding, choose, parse_media_type
 
 ELE = "1.2.840.10008.1.2.1"
 J2K = "1.2.840.10008.1.2.4.90"
@@ -78,6 +81,42 @@ def test_media_types(text, name, parameters):
     assert parse_media_type(text) == (name, parameters)
 
 
+@pytest.mark.parametrize("header", ["application/dicom, image/png", "text/html, application/dicom+json;q=0.1"])
+def test_dicom_and_rendered_media_types_do_not_mix(header):
+    with pytest.raises(BadRequest):
+        accepted(header)
+    with pytest.raises(BadRequest):
+        accepted("application/dicom", "image/gif")
+    accepted("application/octet-stream, image/jpeg, */*")  # both may be frames
+
+
+@pytest.mark.parametrize("parameter", ["*/*", "image/*", "application/dicom, */*;q=0.1"])
+def test_the_query_parameter_has_no_wildcards(parameter):
+    with pytest.raises(BadRequest):
+        accepted("*/*", parameter)
+    assert accepted("*/*", "application/dicom;transfer-syntax=*")
+
+
+def test_what_loses_something_must_be_named():
+    offers = [Offer("image/jls", "1.2.840.10008.1.2.4.81", default=False, named_only=True)]
+    assert pick("image/jls", offers) is None
+    assert pick("image/jls; transfer-syntax=*", offers) is None
+    assert pick("image/jls; transfer-syntax=1.2.840.10008.1.2.4.81", offers) is not None
+
+
+@pytest.mark.parametrize(
+    ("header", "welcome"),
+    [
+        ("gzip", True), ("br, gzip;q=0.5", True), ("*", True), ("*;q=0", False), ("gzip;q=0, *", False), ("", False),
+        (None, False), ("GZIP", True), ("identity", False),
+    ],
+)  # fmt: skip
+def test_content_codings(header, welcome):
+    assert accepts_coding(header, "gzip") is welcome
+
+
 @given(st.text(max_size=200), st.text(max_size=60) | st.none())
 def test_any_header_is_read(header, parameter):
-    choose(FRAME, accepted(header, parameter))
+    with contextlib.suppress(BadRequest):
+        choose(FRAME, accepted(header, parameter))
+    accepts_coding(header, "gzip")
