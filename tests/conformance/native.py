@@ -1,6 +1,7 @@
 """The Native DICOM Model (PS3.19 Annex A.1) read by plain ElementTree, and DICOM JSON in the same shape."""
 
 import base64
+import re
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -19,8 +20,13 @@ def _data_set(parent: ET.Element) -> dict[str, Any]:
     found = {}
     for attribute in parent:
         assert attribute.tag == NAMESPACE + "DicomAttribute", attribute.tag
-        assert attribute.get("tag") not in found
-        found[attribute.attrib["tag"]] = (attribute.attrib["vr"], _values(attribute))
+        tag = attribute.attrib["tag"]
+        name = tag + attribute.get("privateCreator", "")
+        assert name not in found
+        if _is_private(tag) and "privateCreator" not in attribute.attrib:
+            assert re.fullmatch("....00[1-F].", tag), "but the creators, every private element says whose it is"
+            continue
+        found[name] = (attribute.attrib["vr"], _values(attribute))
     return found
 
 
@@ -54,8 +60,18 @@ def _name(group: ET.Element) -> str:
 
 
 def of_json(item: dict[str, Any]) -> dict[str, Any]:
-    """A DICOM JSON object in the same shape."""
-    return {tag: (one["vr"], _json_values(one)) for tag, one in item.items()}
+    """A DICOM JSON object in the same shape: private elements by block and creator (Table F.3.1-1)."""
+    creators = {tag: one["Value"][0] for tag, one in item.items() if _is_private(tag) and tag[4:6] == "00"}
+    found = {}
+    for tag, one in item.items():
+        creator = creators.get(f"{tag[:4]}00{tag[4:6]}") if _is_private(tag) else None
+        if tag not in creators:
+            found[f"{tag[:4]}00{tag[6:]}{creator}" if creator else tag] = (one["vr"], _json_values(one))
+    return found
+
+
+def _is_private(tag: str) -> bool:
+    return int(tag[:4], 16) % 2 == 1
 
 
 def _json_values(one: dict[str, Any]) -> list[Any]:

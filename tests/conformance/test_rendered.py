@@ -346,7 +346,9 @@ async def test_rend_42_orientations_look_from_where_they_say(server):
     assert centre["r"][1] < 0.5, "from the right the back is at the left"
     assert centre["l"][1] > 0.5, "from the left the back is at the right"
     assert centre["h"][0] > 0.5, "from above, anterior is up: the back is below"
-    assert centre["f"][0] > 0.5, "from below too"
+    assert centre["h"][1] < 0.5, "and the left is at the left, as one looks down on the head"
+    assert centre["f"][0] > 0.5
+    assert centre["f"][1] > 0.5, "from below, as an axial slice is shown"
 
 
 def bright(view: np.ndarray) -> tuple[float, float]:

@@ -586,7 +586,7 @@ async def test_wado_58_each_character_set(server, data_folder):
     for path in sorted((data_folder / "charsets").glob("chr*.dcm")):
         ds = pydicom.dcmread(path)
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid(path.name)
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = uid("charsets"), uid("charsets series")
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(path.stem), uid(path.suffix + path.stem)
         out = io.BytesIO()
         ds.save_as(out)
         await keep(server, out.getvalue())
