@@ -8,6 +8,7 @@ from typing import Any
 
 from dicomweb.ports import JsonDataSet
 from dicomweb.resource import Resource
+from dicomweb.ups_attributes import items
 from dicomweb.ups_workitem import date_time
 from gateway.jobs.model import Run
 from gateway.jobs.orders import CODES, PARAMETERS, SCHEME, Order
@@ -15,14 +16,15 @@ from ray_plugins.sdk import Plugin
 
 _MAX_SHORT = 16
 _MAX_COMMENT = 1024
+#: Units that plugins show otherwise than UCUM writes them.
+_UCUM: Mapping[str, str] = {"HU": "[hnsf'U]"}
 
 
 def scheduled(order: Order, plugin: Plugin) -> JsonDataSet:
     """The attributes that ask for an order, in the one form in which they are kept."""
-    return {
-        CODES: _sequence([_coded(plugin.name, SCHEME, plugin.title)]),
-        PARAMETERS: _sequence([_content(name, value) for name, value in sorted(order.parameters.items())]),
-    }
+    described = plugin.schema["properties"]
+    content = [_content(name, value, described[name]) for name, value in sorted(order.parameters.items())]
+    return {CODES: _sequence([_coded(plugin.name, SCHEME, plugin.title)]), PARAMETERS: _sequence(content)}
 
 
 def progress(run: Run) -> JsonDataSet:
@@ -31,7 +33,7 @@ def progress(run: Run) -> JsonDataSet:
     return said | ({"00741006": _value("ST", run.message)} if run.message else {})
 
 
-def performed(order: Order, run: Run, classes: Mapping[str, str]) -> JsonDataSet:
+def performed(item: JsonDataSet, run: Run, classes: Mapping[str, str]) -> JsonDataSet:
     """What a run did, for the Performed Procedure Sequence. `classes`: instance UID of an output -> SOP class."""
     outputs = [_output(*found) for found in _grouped(run, classes).items()]
     meshes = [f"Mesh {one.title}: {one.to_json()['url']}" for one in run.outputs if one.mesh_id is not None]
@@ -45,9 +47,8 @@ def performed(order: Order, run: Run, classes: Mapping[str, str]) -> JsonDataSet
         "00404050": _value("DT", date_time(run.started or datetime.now(UTC))),
         "00404051": _value("DT", date_time(run.finished or datetime.now(UTC))),
     }
-    if order.parameters:
-        content = [_content(name, value) for name, value in sorted(order.parameters.items())]
-        said["00741212"] = _sequence(content)
+    if items(item, PARAMETERS):
+        said["00741212"] = item[PARAMETERS]
     if meshes:  # an Output Information item refers to instances, and a mesh is none
         said["00400280"] = _value("ST", "\r\n".join(meshes)[:_MAX_COMMENT])
     return dict(sorted(said.items()))
@@ -84,13 +85,14 @@ def _output(series: tuple[str, str], references: list[JsonDataSet]) -> JsonDataS
     }
 
 
-def _content(name: str, value: Any) -> JsonDataSet:
-    """A parameter as a content item."""
-    concept = {"0040A043": _sequence([_coded(name, SCHEME, name[:64])])}
+def _content(name: str, value: Any, described: Mapping[str, Any]) -> JsonDataSet:
+    """A parameter as a content item; `described` is its JSON Schema."""
+    concept = {"0040A043": _sequence([_coded(name, SCHEME, described.get("title", name))])}
     if isinstance(value, bool | str):
         plain = str(value).lower() if isinstance(value, bool) else value
         return {"0040A040": _value("CS", "TEXT"), **concept, "0040A160": _value("UT", plain)}
-    unit = {"004008EA": _sequence([_coded("1", "UCUM", "no units")])}
+    symbol = _UCUM.get(described.get("x-unit", "1"), described.get("x-unit", "1"))
+    unit = {"004008EA": _sequence([_coded(symbol, "UCUM", symbol if symbol != "1" else "no units")])}
     return {"0040A040": _value("CS", "NUMERIC"), **concept, "0040A30A": _value("DS", f"{value:.10g}"), **unit}
 
 

@@ -159,8 +159,7 @@ def _told(stored: Stored, run: Run, classes: dict[str, str]) -> Decision:
     if workitem.state is not Step.IN_PROGRESS:
         return Decision(stored)
     if run.state is State.SUCCEEDED:
-        order = Order.from_document(stored.order or {})
-        done = outcomes.performed(order, run, classes)
+        done = outcomes.performed(workitem.item, run, classes)
         given = {_PERFORMED: {"vr": "SQ", "Value": [done]}, _PROGRESS: _sequence(stored, outcomes.progress(run))}
         return Decision.of(stored, ups_workitem.performed(workitem, given, now))
     if run.state.is_final:
