@@ -81,6 +81,7 @@ def test_a_mesh_is_shown_with_its_url_and_an_object_with_its_uids():
     assert mesh.to_json() == {
         "kind": "mesh", "title": "Bone", "study": "1.2", "series": "1.2.3", "url": "/api/v1/meshes/ab", "triangles": 12,
     }  # fmt: skip
+    assert mesh.to_json("/isthmus")["url"] == "/isthmus/api/v1/meshes/ab"
     assert Output("seg", "Bone", "1.2", "1.2.3", "1.2.3.4").to_json() == {
         "kind": "seg", "title": "Bone", "study": "1.2", "series": "1.2.3", "instance": "1.2.3.4",
     }  # fmt: skip
