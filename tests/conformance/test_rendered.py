@@ -472,3 +472,22 @@ async def test_rend_54_conditional_renderings(server):
         first = await server.get(path, "image/jpeg")
         again = await server.get(path, "image/jpeg", If_None_Match=first.headers["ETag"])
         assert (again.status, again.body) == (304, b"")
+
+
+async def test_rend_55_animations_along_a_curve(server):
+    path = VOLUME_SERIES + "/renderedmpr?renderingmethod=maximum_ip&animationstepsize=2&animationrate=10"
+    answer = await server.get(path + "&volumetriccurvepoint=-5,0,0,5,0,0", "image/gif")
+    assert (answer.status, answer.media_type) == (200, "image/gif")
+    assert sum(durations(answer.body)) == 5 * 100, "the length of the curve by the size of a step, 100 ms each"
+    for points in ("0,0,0", "0,0", "a,b,c,0,0,0"):
+        assert (await server.get(f"{path}&volumetriccurvepoint={points}", "image/gif")).status == 400
+
+
+def durations(content: bytes) -> list[int]:
+    """How long each picture of a GIF is shown, in ms; pictures that are alike may have been made one."""
+    image = Image.open(io.BytesIO(content))
+    found = []
+    for number in range(image.n_frames):
+        image.seek(number)
+        found.append(image.info["duration"])
+    return found

@@ -448,3 +448,25 @@ async def test_stow_37_xml_that_cannot_be(server, text):
     answer = await post(server, body_of([("application/dicom+xml", None, text)]), "application/dicom+xml")
     assert answer.status in {400, 409}
     assert b"root:" not in answer.body
+
+
+@pytest.mark.parametrize("form", ["jp2", "jph", "jxl"])
+async def test_stow_38_jpeg_2000_and_jpeg_xl_stay_as_they_are(server, fresh, form):
+    image = objects.grey(fresh)
+    pixels = np.frombuffer(image.PixelData, "<u2").reshape(objects.ROWS, objects.COLUMNS)
+    coded = {
+        "jp2": lambda: imagecodecs.jpeg2k_encode(pixels, level=0, reversible=True, codecformat="jp2"),
+        "jph": lambda: imagecodecs.htj2k_encode(pixels, reversible=True),
+        "jxl": lambda: imagecodecs.jpegxl_encode(pixels, lossless=True),
+    }[form]()
+    answer = await post(server, body_of([as_json(metadata(image)), (f"image/{form}", "bulk/1", bytes(coded))]), JSON)
+    assert answer.status == 200, answer.body
+    kept = await stored(server, image)
+    expected = {"jp2": {"90"}, "jph": {"201"}, "jxl": {"110", "112"}}[form]
+    assert kept.file_meta.TransferSyntaxUID.rpartition(".")[2] in expected
+    (frame,) = generate_frames(kept.PixelData, number_of_frames=1)
+    if form != "jxl":
+        assert frame.startswith(b"\xff\x4f\xff\x51"), "a JP2 box does not belong into DICOM"
+        assert frame.rstrip(b"\0") in bytes(coded)
+    read_back = imagecodecs.jpegxl_decode(frame) if form == "jxl" else imagecodecs.jpeg2k_decode(frame)
+    assert np.array_equal(read_back, pixels)

@@ -510,3 +510,17 @@ async def test_ups_38_a_scheduled_workitem_can_be_cancelled_by_request(server, f
 async def test_ups_39_no_workitem_matches(server, fresh):
     answer = await server.get(f"/workitems?PatientID={fresh}", JSON)
     assert (answer.status, answer.body) == (204, b"")
+
+
+async def test_ups_40_deletion_locks(server, fresh):
+    await create(server, fresh)
+    for query in ("?deletionlock=true", "?deletionlock=false"):
+        answer = await subscribe(server, uid(fresh), fresh, query)
+        assert answer.status == 201
+        assert "not granted" not in answer.warnings
+
+
+async def test_ups_41_creation_and_deletion_have_no_payload(server, fresh):
+    answer = await send(server, "POST", f"/workitems?{uid(fresh)}", workitem(fresh))
+    assert (answer.status, answer.body) == (201, b"")
+    assert (await change(server, f"/workitems/{uid(fresh)}", STARTED, uid(fresh))).body == b""
