@@ -2,14 +2,15 @@
 
 import io
 
+import jpeg_ls
 import numpy as np
 import pydicom
 import pytest
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.pixels import pixel_array
 
 from tests.dicomweb_support import parts, path_of, store
-from tests.samples import ct
+from tests.samples import ct, part10
 
 PREFIX = "1.2.840.10008.1.2.4."
 NATIVE, RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"
@@ -162,8 +163,6 @@ class TestFrames:
         response = await get(client, f"{path}/frames/3,1", "multipart/related; type=image/jls")
         found = await parts(response)
         assert [location.rsplit("/", 1)[1] for _, location, _ in found] == ["3", "1"]
-        import jpeg_ls
-
         pixels = [jpeg_ls.decode(np.frombuffer(data, np.uint8)) for _, _, data in found]
         assert np.array_equal(np.array(pixels), ds.pixel_array[[2, 0]])
 
@@ -198,3 +197,29 @@ class TestRules:
         assert (await get(client, f"{path}?accept=image/*", "*/*")).status == 400
         single = await get(client, f"{path}?accept=application/octet-stream;transfer-syntax=*", "*/*")
         assert single.headers["Content-Type"] == f"application/octet-stream; transfer-syntax={NATIVE}"
+
+
+class TestOffsetTables:
+    @pytest.mark.parametrize("table", ["absent", "wrong", "right"])
+    async def test_frames_of_two_fragments_each(self, client, data_folder, table):
+        ds = pydicom.dcmread(data_folder / "enhanced-mf" / "emri_small_jpeg_2k_lossless.dcm")
+        frames = list(generate_frames(ds.PixelData, number_of_frames=10))
+        ds.PixelData = encapsulate(frames, fragments_per_frame=2, has_bot=table != "absent")
+        if table == "wrong":
+            offsets = ds.PixelData[8:48]
+            ds.PixelData = ds.PixelData.replace(offsets, offsets[:4] + b"\2\0\0\0" + offsets[8:], 1)
+        assert (await store(client, part10(ds, ds.file_meta.TransferSyntaxUID))).status == 200
+        accept = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
+        found = await parts(await get(client, f"{path_of(ds)}/frames/{','.join(map(str, range(1, 11)))}", accept))
+        assert [data.rstrip(b"\0") for _, _, data in found] == [frame.rstrip(b"\0") for frame in frames]
+
+    async def test_the_extended_one(self, client, data_folder):
+        ds = pydicom.dcmread(data_folder / "enhanced-mf" / "emri_small_rle.dcm")
+        frames = list(generate_frames(ds.PixelData, number_of_frames=10))
+        expected = ds.pixel_array[9].astype("<u2").tobytes()
+        fragments = [*frames[:9], frames[9][:-64], frames[9][-64:]]  # RLE has no markers; the last is in two
+        value, starts, lengths = encapsulate_extended(fragments)
+        ds.PixelData, ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths = value, starts[:80], lengths[:80]
+        assert (await store(client, part10(ds, ds.file_meta.TransferSyntaxUID))).status == 200
+        response = await get(client, f"{path_of(ds)}/frames/10", "application/octet-stream")
+        assert await response.read() == expected
