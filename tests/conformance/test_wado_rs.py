@@ -621,3 +621,30 @@ async def test_wado_60_xml_holds_keywords_and_private_creators(server):
     text = part.body.decode("utf-8")
     assert re.search(r'<DicomAttribute[^>]*keyword="PatientName"', text)
     assert re.search(r'<DicomAttribute[^>]*privateCreator="ISTHMUS CONFORMANCE"', text)
+
+
+@pytest.mark.parametrize(
+    ("media", "number", "error"), [("image/jls", "81", 16), ("image/jp2", "91", 400), ("image/jphc", "203", 400)]
+)
+async def test_wado_61_lossy_syntaxes_only_by_name(server, fresh, media, number, error):
+    syntax = "1.2.840.10008.1.2.4." + number
+    values = 100 + grey("grey")[0] % 3800  # none at the ends of 12 bits, where an error would turn black into white
+    await keep(server, objects.file_of(objects.grey(fresh, PixelData=values.tobytes())))
+    (part,) = (await server.get(picture(fresh), of_syntax(syntax))).parts()
+    ds = read(part.body)
+    assert (ds.file_meta.TransferSyntaxUID, ds.LossyImageCompression) == (syntax, "01")
+    (part,) = (await server.get(picture(fresh) + "/frames/1", of_syntax(syntax, media))).parts()
+    assert (part.media_type, part.transfer_syntax) == (media, syntax)
+    read_back = decoded(part.body, JPEG_LS if media == "image/jls" else syntax).astype(int)
+    assert np.abs(read_back - values).max() <= error
+    (part,) = (await server.get(picture(fresh) + "/frames/1", f'multipart/related; type="{media}"')).parts()
+    assert part.transfer_syntax != syntax
+
+
+async def test_wado_62_htj2k_in_progressive_order(server):
+    syntax = "1.2.840.10008.1.2.4.202"
+    (part,) = (await server.get(picture("grey") + "/frames/1", of_syntax(syntax, "image/jphc"))).parts()
+    assert part.transfer_syntax == syntax
+    style = part.body.index(b"\xff\x52")  # COD: marker, length, style, progression order
+    assert part.body[style + 5] == 2, "resolution, position, component, layer"
+    assert np.array_equal(decoded(part.body, syntax), grey("grey")[0])
