@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
+from PIL import GifImagePlugin, Image
 
 from dicomweb.render_options import DEFAULT_QUALITY
 
@@ -37,8 +37,13 @@ def encode(image: Image.Image, media_type: str, quality: int = DEFAULT_QUALITY, 
 
 
 def animate(images: Sequence[Image.Image], frame_ms: float) -> bytes:
-    """Encode frames as an animated GIF that plays for ever; gray frames lose nothing."""
-    buffer = io.BytesIO()
+    """Encode frames as an animated GIF that plays for ever; gray frames lose nothing.
+
+    Put together from Pillow's parts, since its own animations leave out frames that are like the one before.
+    """
     duration = max(_MIN_FRAME_MS, round(frame_ms / 10) * 10)
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0, optimize=False)
-    return buffer.getvalue()
+    frames = [image if image.mode == "L" else image.quantize(256) for image in images]
+    pieces: list[bytes] = GifImagePlugin.getheader(frames[0], info={"loop": 0, "duration": duration})[0]
+    for frame in frames:
+        pieces += GifImagePlugin.getdata(frame, duration=duration, include_color_table=True)
+    return b"".join([*pieces, b";"])
