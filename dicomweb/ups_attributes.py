@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,10 @@ MAX_ELEMENTS = 20_000
 _MAX_NAMED = 5
 _TAG = re.compile(r"[0-9A-F]{8}")
 _BULK = frozenset(["BulkDataURI", "InlineBinary"])
+_MEMBERS = frozenset(["vr", "Value"])
+_GROUPS = frozenset(["Alphabetic", "Ideographic", "Phonetic"])
+_NUMBERS = frozenset("DS FD FL IS SL SS SV UL US UV".split())
+_MAX_NUMBER = 1 << 63
 _DATE_TIME = re.compile(r"\d{4}(\d{2}(\d{2}(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?", re.ASCII)
 #: Enumerated Values (PS3.3 sections C.30.1, C.30.2).
 _ENUMERATED: Mapping[str, frozenset[str]] = {
@@ -70,19 +75,35 @@ def _elements(item: Any, depth: int) -> Iterator[None]:
             raise BadRequest("An attribute does not have the VR that PS3.6 gives it.")
         if _BULK & element.keys():
             raise BadRequest("A workitem holds no bulk data.")
+        if element.keys() - _MEMBERS:
+            raise BadRequest("An attribute of the DICOM JSON model has no members but vr and Value.")
         found = element.get("Value", [])
         if not isinstance(found, list):
             raise BadRequest("The values of an attribute are an array.")
         yield
         for value in found:
             if element["vr"] == "SQ":
-                yield from _elements(value or {}, depth + 1)
-            elif isinstance(value, dict) is not (element["vr"] == "PN") and value is not None:
-                raise BadRequest("A person name is an object, any other value is none.")
-            elif isinstance(value, list):
-                raise BadRequest("A value is no array.")
-            elif element["vr"] == "DT" and value and not _DATE_TIME.fullmatch(str(value).strip()):
-                raise BadRequest("A date and time is not valid.")
+                yield from _elements({} if value is None else value, depth + 1)
+            elif not _is_value(element["vr"], value):
+                raise BadRequest("A value is not of the form that its VR has in the DICOM JSON model.")
+
+
+def _is_value(vr: str, value: Any) -> bool:
+    """Whether a value other than an item has the form of PS3.18 Table F.2.3-1, or the lenient one that clients send."""
+    if value is None:
+        return True
+    if vr == "PN":
+        return isinstance(value, dict) and value.keys() <= _GROUPS and all(map(_is_text, value.values()))
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    if isinstance(value, str):
+        return _is_text(value) and (vr != "DT" or not value.strip() or bool(_DATE_TIME.fullmatch(value.strip())))
+    return vr in _NUMBERS and math.isfinite(value) and abs(value) < _MAX_NUMBER
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a string can be written in UTF-8 and holds no NUL: half a character cannot be kept."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= one <= "\udfff" for one in value)
 
 
 def check_created(item: JsonDataSet) -> None:

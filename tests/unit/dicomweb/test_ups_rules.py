@@ -1,15 +1,19 @@
 """The rules of workitems: attributes, states, events, subscriptions. Random requests never break what must hold."""
 
+import json
 from datetime import UTC, datetime
 
+import bson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from dicomweb import dicom_json
 from dicomweb.errors import BadRequest
 from dicomweb.ups_attributes import check_changes, check_created, check_form, unmet
 from dicomweb.ups_events import EventType, changed, data_set
+from dicomweb.ups_search import tree_of
 from dicomweb.ups_states import TRANSITIONS, State, Told, answer
 from dicomweb.ups_subscriptions import STEPS, Action, Subscription, checked_ae_title
 from dicomweb.ups_table import RETURNED, RULES
@@ -110,6 +114,15 @@ def test_attributes_that_may_not_be_set(changes, sentence) -> None:
         {"00741204": {"vr": "LO", "Value": "text"}},
         {"00741204": {"vr": "LO", "Value": [["text"]]}},
         {"00404018": {"vr": "SQ", "Value": ["text"]}},
+        {"00404018": {"vr": "SQ", "Value": [0]}},
+        {"00741204": {"vr": "LO", "Value": [5]}},
+        {"00741204": {"vr": "LO", "Value": ["\ud800"]}},
+        {"00741204": {"vr": "LO", "Value": ["a\0b"]}},
+        {"00741204": {"vr": "LO", "$where": 1}},
+        {"00100010": {"vr": "PN", "Value": [{"$where": "Doe"}]}},
+        {"0040A30A": {"vr": "DS", "Value": [float("nan")]}},
+        {"0040A30A": {"vr": "DS", "Value": [10**30]}},
+        {"0040A30A": {"vr": "DS", "Value": [True]}},
     ],
 )
 def test_what_is_no_data_set_of_a_workitem(item) -> None:
@@ -278,6 +291,23 @@ def test_any_json_is_a_data_set_or_refused(value) -> None:
     except BadRequest:
         return
     assert isinstance(value, dict)
+
+
+_VALUES = st.none() | st.booleans() | st.text() | st.floats() | st.integers() | st.dictionaries(st.text(), st.text())
+_ELEMENTS = st.fixed_dictionaries(
+    {"vr": st.sampled_from(["LO", "PN", "DS", "IS", "CS", "UI", "SQ", "DT"])},
+    optional={"Value": st.lists(_VALUES | st.just({"Alphabetic": "A^B"}), max_size=2), "x": _VALUES},
+)
+
+
+@given(st.dictionaries(st.sampled_from(["00741204", "00100010", "0040A30A", "00209165", "00404018"]), _ELEMENTS))
+def test_what_is_taken_can_be_kept_and_told(item) -> None:
+    try:
+        check_form(item)
+    except BadRequest:
+        return
+    assert json.loads(dicom_json.dumps(item)) == item
+    assert bson.decode(bson.encode({"item": item, "keys": tree_of(item)}))["item"] == item
 
 
 @given(st.dictionaries(st.sampled_from(sorted(workitem())), st.sampled_from([None, {"vr": "LO"}])))
