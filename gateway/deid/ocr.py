@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
 
 INSTALL: Final = "Text in pictures cannot be found: install the extra, pip install 'isthmus[ocr]'."
 
-#: One call takes one core; how many run at once is the caller's to bound.
-_THREADS: Final = 1
+#: Cores that one call may take: half of them, so that the others answer.
+_THREADS: Final = min(4, max(1, (os.cpu_count() or 1) // 2))
 #: Pictures are shrunk to this, and searched in tiles of at most `_TILE` that overlap by more than a line is high.
 _LONGEST, _TILE, _OVERLAP = 2048, 1088, 128
 #: Below the library's own 0.5: what may be text is searched for, not what surely is.
 _BOX_THRESHOLD: Final = 0.3
 #: Lines are seldom higher than this part of a picture, or this many pixels: what is, such as a collimator's ring that
-#: looks like an O, must read as more than one character to be taken for text.
-_HIGH_LINE, _HIGH_LINE_PX, _HIGH_LINE_CHARACTERS = 0.1, 24, 2
+#: looks like an O, must surely read as more than one character to be taken for text.
+_HIGH_LINE, _HIGH_LINE_PX, _HIGH_LINE_CHARACTERS, _HIGH_LINE_CONFIDENCE = 0.1, 24, 2, 0.7
 #: A line this much higher than wide runs upwards.
 _UPRIGHT: Final = 1.5
 _DETECTOR, _RECOGNISER = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
@@ -108,8 +109,12 @@ class TextFinder:
         return [
             replace(text, box=text.box.scaled(1 / scale))
             for text in texts
-            if text.box.thickness <= highest or text.characters >= _HIGH_LINE_CHARACTERS
+            if text.box.thickness <= highest or _is_sure(text)
         ]
+
+
+def _is_sure(text: Text) -> bool:
+    return text.characters >= _HIGH_LINE_CHARACTERS and text.confidence >= _HIGH_LINE_CONFIDENCE
 
 
 def _engine() -> RapidOCR:

@@ -114,7 +114,7 @@ class PixelCleaner:
             numbers = _sample(frames, turn, _FRAMES[known.risk])
             if turn == 1:
                 numbers = sorted({*numbers, *await self._changes(frames, read)})
-            look = _Look(finder, header, redaction, negative=turn % 2 == 1, read=turn > 0 or known.risk is Risk.LOW)
+            look = _Look(finder, header, redaction, turn, known.risk)
             texts: list[Text] = []
             for number in numbers:
                 texts += await self._run(look, *await read(number), number)
@@ -147,22 +147,23 @@ class _Look:
     finder: TextFinder
     header: Dataset
     redaction: Redaction
-    negative: bool
-    read: bool
+    turn: int
+    risk: Risk
 
     def __call__(self, pixels: np.ndarray, photometric: str, number: int) -> list[Text]:
-        """Find text in every way that a frame is displayed; with `read` also try to read it.
+        """Find text in every way that a frame is displayed; in later turns in one of them, in the negative.
 
-        Detectors see dark text on light ground a little worse than the reverse: every second look is at the negative.
+        Detectors see dark text on light ground a little worse than the reverse.
         """
         try:
             cleaned = self.redaction.apply(pixels, photometric, self.header)
             shown = views(cleaned, photometric, self.header, number)
         except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError) as exc:  # malformed attributes
             raise Refusal("The picture cannot be displayed, so that nobody can look for text in it.") from exc
-        return [
-            text for view in shown for text in self.finder.find(255 - view if self.negative else view, read=self.read)
-        ]
+        if self.turn:
+            shown = [255 - shown[self.turn % len(shown)]]
+        read = self.turn > 0 or self.risk is Risk.LOW
+        return [text for view in shown for text in self.finder.find(view, read=read)]
 
 
 def _sample(frames: int, turn: int, count: int) -> list[int]:

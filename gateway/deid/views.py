@@ -28,7 +28,7 @@ def views(pixels: np.ndarray, photometric: str, header: Dataset, number: int) ->
     full_range: np.ndarray = np.clip(stretched, 0, 255).astype(np.uint8)
     if pixels.dtype.itemsize == 1:
         return [full_range]
-    return [full_range, shades(pixels, photometric, header, number, None)]
+    return [shades(pixels, photometric, header, number, None), full_range]
 
 
 def darkest(pixels: np.ndarray, photometric: str, header: Dataset) -> Any:

@@ -1,5 +1,6 @@
 """Clean Pixel Data: which pictures are suspected, what is found on them, what is left."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.burned_in import burn
 
 
 async def run(function, *arguments):
-    return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
 
 
 def header(**attributes: object) -> Dataset:
