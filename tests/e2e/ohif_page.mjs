@@ -1,10 +1,13 @@
 /** OHIF 3.13 as a user meets it: its list of studies, its series, its dialogs. */
 import { look, until } from "./browser.mjs";
 
-/** OHIF greets new users; what it says covers the image. */
+/** OHIF greets new users twice; what it says covers the image, and one of the two the other. */
 export async function dismissGreetings(page) {
-  await page.getByRole("button", { name: "Confirm and hide" }).click();
-  await page.getByRole("button", { name: "Skip all" }).click();
+  for (const name of ["Confirm and hide", "Skip all"])
+    await page.getByRole("button", { name }).dispatchEvent("click");
+  await page
+    .locator(".shepherd-modal-is-visible")
+    .waitFor({ state: "detached" });
 }
 
 export const image = (page) =>
@@ -39,9 +42,7 @@ export async function agree(page, question) {
 export async function listed(page, expected) {
   await page.waitForFunction((count) => {
     const rows = [...document.querySelectorAll("tbody tr")].slice(1);
-    return (
-      rows.filter((row) => row.cells.length > 1).length === count
-    );
+    return rows.filter((row) => row.cells.length > 1).length === count;
   }, expected);
   return (await page.locator("tbody tr").allInnerTexts()).slice(1);
 }

@@ -22,8 +22,8 @@ import {
 const { STUDY, SLICES, UPLOAD, UPLOADED } = process.env;
 const OWN_ORIGIN = OHIF === BASE_URL;
 const PREFIX = OWN_ORIGIN ? "own" : "other";
-/** In the order of the columns: patient, start and end of the dates, modalities, description, accession number. */
-const [PATIENT, START, END, , DESCRIPTION] = [0, 1, 2, 3, 4];
+/** The filters of the study list, by their place in its row. */
+const FILTERS = { patient: 0, start: 1, end: 2, description: 4 };
 
 // A cookie of ours does not reach a page of another origin: there OHIF sends the token from its address.
 await scenario({ signedOut: !OWN_ORIGIN }, async (page) => {
@@ -136,21 +136,21 @@ async function listsStudies(page) {
   const count = await all.jsonValue();
 
   for (const text of ["anz", "panza, san"]) {
-    const filter = { column: PATIENT, text, expected: 1 };
+    const filter = { column: FILTERS.patient, text, expected: 1 };
     assert.match((await filtered(page, filter))[0], /Panza, Sancho/);
     await listed(page, count);
   }
   const [byDescription] = await filtered(page, {
-    column: DESCRIPTION,
+    column: FILTERS.description,
     text: "PHANTOM",
     expected: 1,
   });
   assert.match(byDescription, /Phantom, Sphere/);
   await listed(page, count);
 
-  await page.locator("tbody input").nth(START).fill("2020-01-01");
+  await page.locator("tbody input").nth(FILTERS.start).fill("2020-01-01");
   const [byDate] = await filtered(page, {
-    column: END,
+    column: FILTERS.end,
     text: "2020-12-31",
     expected: 1,
   });
