@@ -29,6 +29,8 @@ async def keep_built(rederivation: Rederivation, lease: Lease, *, every_s: float
                     await lease.release()
         except CatalogueUnavailable:
             logger.warning("the catalogue cannot be reached; no search key is built until it can")
+        except Exception:
+            logger.exception("building search keys failed; trying again")
         await asyncio.sleep(every_s)
 
 

@@ -450,7 +450,8 @@ def key_indexes(scheme: Scheme, collection: str, *, extra: bool) -> list[IndexMo
     """The indexes of search keys: of the standard's, or of those that were declared."""
     level = {"studies": Level.STUDY, "series": Level.SERIES, "instances": Level.INSTANCE}.get(collection)
     fields = scheme.indexed(level, extra=extra) if level is not None else ()
-    return [IndexModel([(field, ASCENDING), ("_id", ASCENDING)]) for field in fields]
+    order = {True: [("sort", DESCENDING), ("_id", ASCENDING)], False: [("_id", ASCENDING)]}
+    return [IndexModel([(field, ASCENDING), *order[field.endswith("s")]]) for field in fields]
 
 
 _INDEXES: dict[str, list[IndexModel]] = {

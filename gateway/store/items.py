@@ -51,7 +51,7 @@ def _item(query: Query, document: Document, parents: Parents) -> JsonDataSet:
         wanted = _defaults(query) | {path[0] for path in query.include}
         chosen = {tag: attributes.get(tag) for tag in wanted} | _private(query, attributes)
         _prune(chosen, query.include, wanted=_defaults(query))
-    required = DEFAULT_ATTRIBUTES[query.level] - CONDITIONAL
+    required = _defaults(query) - CONDITIONAL
     return {
         tag: element or {"vr": dictionary_VR(int(tag, 16))}
         for tag, element in sorted(chosen.items())

@@ -5,7 +5,9 @@ scheme, and rows of others are re-derived in the background (`rederive.py`).
 
 A key is a field below `keys`, named by its tag, with its values as texts in the form in which they are compared; `[""]`
 where there is none. A sequence is a list of items with keys of their own. Beside a person name, with a `w` after the
-tag, stand its words and sounds; beside a date, with a `t`, the date followed by the time that belongs to it.
+tag, stand its words and sounds; beside a date, with a `t`, the date followed by the time that belongs to it; beside
+the texts of studies that people search parts of, with an `s`, all values in one text, so that an index alone can tell
+whether a part is in it.
 """
 
 from __future__ import annotations
@@ -26,13 +28,20 @@ from gateway.errors import ConfigurationError
 from gateway.store.rows import LEVEL_ATTRIBUTES, Attributes
 
 #: Counts up whenever keys are derived in another way.
-DERIVATION = 2
+DERIVATION = 3
 #: With the standard keys and two indexes for a name or a date this stays below MongoDB's 64 indexes a collection.
-MAX_EXTRA = 20
+MAX_EXTRA = 16
+#: Stands between the values of a text that holds several; it is no character of DICOM text (PS3.5 section 6.1.3).
+BETWEEN = "\x1f"
 _MAX_VALUES = 64
 _MAX_EXTRA_BYTES = 16 << 10
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _VRS = frozenset("AE AS CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UC UI UL UR US UT".split())
+
+#: The keys whose values have an index to find parts of them by.
+PARTS = frozenset(
+    path for path, key in STANDARD_KEYS.items() if key.level is Level.STUDY and key.vr in ("LO", "PN", "SH")
+)
 
 #: Tag -> the keys below it, None for an attribute itself.
 Tree = dict[str, "Tree | None"]
@@ -94,6 +103,8 @@ class Scheme:
                 yield field
                 if key.vr == "PN":
                     yield field + "w"
+                if path in PARTS:
+                    yield field + "s"
                 if self._time_beside(path) is not None:
                     yield field + "t"
 
@@ -131,6 +142,8 @@ class Scheme:
             keys[tag] = list(dict.fromkeys(canonical(vr, text) for text in texts)) or [""]
             if vr == "PN":
                 keys[tag + "w"] = words(texts)
+            if (*above, tag) in PARTS:
+                keys[tag + "s"] = BETWEEN.join(keys[tag])
         for tag in tree:
             time = self._time_beside((*above, tag))
             if time is not None:

@@ -14,7 +14,7 @@ from dicomweb.query import UNIQUE_KEYS, AnyOf, Match, Query
 from dicomweb.resource import Level
 from gateway.store import derived, driver, items
 from gateway.store.conditions import Condition, all_of, conditions
-from gateway.store.scheme import Scheme
+from gateway.store.scheme import PARTS, Scheme
 
 _TOO_BROAD = "The search is too broad: narrow it by further keys."
 _SORT = {
@@ -29,8 +29,10 @@ _IDENTITY = {
     Level.SERIES: {Level.STUDY: "study_uid", Level.SERIES: "series_uid"},
     Level.INSTANCE: {Level.STUDY: "study_uid", Level.SERIES: "series_uid", Level.INSTANCE: "_id"},
 }
+_IN_ONE_TEXT = frozenset(path[0] + "s" for path in PARTS)
 _DERIVED: Condition = {"derived": {"$exists": True}}
 Run = Callable[..., Awaitable[Any]]
+Index = list[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +85,11 @@ class _Search:
         """Find the page, count the rest, and make items of the page."""
         query = self._query
         condition = await self._condition()
-        cursor = self._db[_COLLECTION[query.level]].find(
-            condition,
-            items.fields(query),
-            sort=_SORT[query.level],
-            skip=query.offset,
-            limit=query.limit,
-            max_time_ms=self._timeout_ms,
-        )
-        found = await cursor.to_list(None)
+        index = self._covering(condition)
+        found = await self._page(condition, index)
         total = query.offset + len(found)
         if len(found) == query.limit or (query.offset and not found):
-            total = await self._count(condition)
+            total = await self._count(condition, index)
         if 0 < self._breadth.max_matches < total:
             raise TooLarge(_TOO_BROAD)
         parents = await self._parents(found)
@@ -104,9 +99,36 @@ class _Search:
             page = items.items(query, found, parents)
         return SearchPage(page, max(0, total - query.offset - len(found)))
 
-    async def _count(self, condition: Condition) -> int:
-        limit = {"limit": self._breadth.max_matches + 1} if self._breadth.max_matches else {}
-        options = {"maxTimeMS": self._timeout_ms, **limit}
+    async def _page(self, condition: Condition, index: Index | None) -> list[dict[str, Any]]:
+        """The rows of the page. With an index that covers the question only those rows are read that are answered."""
+        query = self._query
+        collection = self._db[_COLLECTION[query.level]]
+        options = {"sort": _SORT[query.level], "skip": query.offset, "limit": query.limit}
+        options["max_time_ms"] = self._timeout_ms
+        if index is None:
+            rows: list[dict[str, Any]] = await collection.find(condition, items.fields(query), **options).to_list(None)
+            return rows
+        found = await collection.find(condition, {"_id": 1, "sort": 1}, hint=index, **options).to_list(None)
+        identities = [row["_id"] for row in found]
+        cursor = collection.find({"_id": {"$in": identities}}, items.fields(query))
+        by_identity = {row["_id"]: row async for row in cursor}
+        return [by_identity[identity] for identity in identities if identity in by_identity]
+
+    def _covering(self, condition: Condition) -> Index | None:
+        """The index that answers which studies hold a part of a text, and in which order, if nothing else is asked."""
+        clauses = condition.get("$and", [])
+        if self._query.level is Level.STUDY and len(clauses) == 1:
+            ((field, _),) = clauses[0].items()
+            if field.removeprefix("keys.") in _IN_ONE_TEXT:
+                return [(field, 1), *_SORT[Level.STUDY]]
+        return None
+
+    async def _count(self, condition: Condition, index: Index | None) -> int:
+        options: dict[str, Any] = {"maxTimeMS": self._timeout_ms}
+        if self._breadth.max_matches:
+            options["limit"] = self._breadth.max_matches + 1
+        if index is not None:
+            options["hint"] = index
         return int(await self._db[_COLLECTION[self._query.level]].count_documents(condition, **options))
 
     async def _condition(self) -> Condition:
@@ -121,7 +143,7 @@ class _Search:
             found = await self._identities(Level.SERIES, upper + self._named(Level.SERIES) + series)
             clauses.append({"study_uid": {"$in": sorted({row["study_uid"] for row in found})}})
             clauses.append({"series_uid": {"$in": [row["series_uid"] for row in found]}})
-        if level is not Level.INSTANCE:
+        if level is not Level.INSTANCE and not self._of(level):  # a row that is not derived yet has no keys
             clauses.append(_DERIVED)
         return all_of(clauses)
 
