@@ -17,6 +17,11 @@ from dicomweb import dicom_json
 from dicomweb.errors import NotFound
 
 
+#: What designates GB 2312 (PS3.3 Table C.12-4); pydicom leaves it in the text.
+GB_2312 = "\x1b$)A"
+GB_2312_AS_JSON = json.dumps(GB_2312)[1:-1]
+
+
 def raw(tag: int, vr: str | None, value: bytes, *, little_endian: bool = True) -> Dataset:
     """A data set with one element as the reader leaves it."""
     ds = Dataset()
@@ -152,7 +157,8 @@ def test_agrees_with_pydicom_on_real_files(folder, data_folder):
             ours = json.loads(dicom_json.dumps(dicom_json.encode(ds, bulk_bytes=1 << 40)))
             ours = {k: v for k, v in ours.items() if "BulkDataURI" not in v}
             try:
-                theirs = {k: v for k, v in json.loads(ds.to_json()).items() if k in ours}
+                text = ds.to_json().replace(GB_2312_AS_JSON, "")
+                theirs = {k: v for k, v in json.loads(text).items() if k in ours}
             except (ValueError, TypeError):
                 continue  # pydicom cannot encode it; that we could is the point
             assert comparable(ours) == comparable(theirs), path.name
@@ -182,4 +188,5 @@ def test_names_in_many_scripts(data_folder):
             groups = dicom_json.encode(ds).get("00100010", {}).get("Value", [{}])[0]
             name = ds.get("PatientName")
             if name:
-                assert "=".join(groups.values()) == str(name).replace("==", "=").rstrip("=")
+                expected = str(name).replace(GB_2312, "").replace("==", "=").rstrip("=")
+                assert "=".join(groups.values()) == expected
