@@ -12,6 +12,8 @@ from dicomweb.volume import Volume
 
 #: Every so many voxels are looked at for the lowest value.
 _STRIDE = 4
+#: Voxels along an edge: what is much longer than wide would else be sheared into a huge picture.
+_MAX_SIDE = 1024
 #: Of CT, values below are air; of other volumes, the lowest part of their range.
 _AIR_HU = -500.0
 _BACKGROUND_PART = 0.05
@@ -52,7 +54,11 @@ def cubic(volume: Volume, max_voxels: int) -> Cubic:
     aside = np.array([axes[0] @ step, axes[1] @ step])
     extent = np.array([normal @ step, *volume.spacing_mm[1:]]) * count
     extent[1:] += np.abs(aside) * count[0]
-    voxel = max(float(volume.spacing_mm.min()), float(np.prod(np.maximum(extent, 1e-3)) / max_voxels) ** (1 / 3))
+    voxel = max(
+        float(volume.spacing_mm.min()),
+        float(np.prod(np.maximum(extent, 1e-3)) / max_voxels) ** (1 / 3),
+        float(extent.max()) / _MAX_SIDE,
+    )
     shape = np.maximum(np.ceil(extent / voxel).astype(int) + 1, 1)
     start = np.minimum(aside * count[0], 0.0)
     planes = _Planes(volume, first, aside, start, voxel, (int(shape[1]), int(shape[2])), background)

@@ -310,7 +310,7 @@ class Limits:
     max_part_bytes: int = 8 << 30
     max_results: int = 10_000
     default_results: int = 1_000
-    max_pixels: int = 1 << 28
+    max_pixels: int = 1 << 26
     max_volume_bytes: int = 1 << 30
     read_timeout_s: float = 60.0
     min_bytes_per_s: float = 1024.0

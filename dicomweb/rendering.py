@@ -23,7 +23,7 @@ from dicomweb.stored import Reader
 T = TypeVar("T")
 
 #: An animation is made in memory: its frames together have at most so many pixels as they are sent.
-_MAX_ANIMATED_PIXELS = 1 << 26
+MAX_ANIMATED_PIXELS = 1 << 26
 _DEFAULT_FRAME_MS = 100.0
 _MALFORMED = "The image has malformed attributes and cannot be rendered."
 
@@ -44,7 +44,7 @@ async def animation(run: Runner, reader: Reader, frames: Sequence[int], options:
     for frame in frames:
         stored, header = await _frame(reader, frame)
         images.append(await run(_picture, header, reader.instance.transfer_syntax_uid, stored, frame, options))
-        if images[0].width * images[0].height * len(frames) > _MAX_ANIMATED_PIXELS:
+        if images[0].width * images[0].height * len(frames) > MAX_ANIMATED_PIXELS:
             raise TooLarge("The frames are too many or too large for one animation; ask with a smaller viewport.")
     return await run(encoders.animate, images, frame_ms(await reader.header()))
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from dicomweb.camera import Camera
 
-_MAX_SIDE = 2048
-
 
 @dataclass(frozen=True, slots=True)
 class Screen:
@@ -30,10 +28,10 @@ class Screen:
         return np.asarray(camera.look_at + camera.right * self.left - camera.up * self.top, np.float64)
 
 
-def around(corners_mm: NDArray[np.float64], cameras: Sequence[Camera], pixel_mm: float) -> Screen:
+def around(corners_mm: NDArray[np.float64], cameras: Sequence[Camera], pixel_mm: float, max_side: int = 2048) -> Screen:
     """A screen on which every camera sees all corners of a volume, its pixels on those of the volume where they can be.
 
-    Pixels grow where there would be too many of them.
+    Pixels grow where there would be more than `max_side` across or down.
     """
     lows, highs = [], []
     for camera in cameras:
@@ -41,6 +39,6 @@ def around(corners_mm: NDArray[np.float64], cameras: Sequence[Camera], pixel_mm:
         lows.append(seen.min(axis=0))
         highs.append(seen.max(axis=0))
     low, extent = np.min(lows, axis=0), np.max(highs, axis=0) - np.min(lows, axis=0)
-    pixel_mm = max(pixel_mm, float(extent.max()) / (_MAX_SIDE - 1))
+    pixel_mm = max(pixel_mm, float(extent.max()) / (max_side - 1))
     columns, rows = (int(np.floor(side / pixel_mm + 0.5)) + 1 for side in extent)
     return Screen(columns, rows, pixel_mm, float(low[0]), float(low[1]))

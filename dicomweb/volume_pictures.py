@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,11 @@ from pydicom import Dataset
 
 from dicomweb import annotation, color_profiles, encoders, render, screen
 from dicomweb.camera import Camera, along, camera
+from dicomweb.errors import TooLarge
 from dicomweb.grayscale import apply_window, full_range
 from dicomweb.ports import JsonDataSet
 from dicomweb.render_options import Window
+from dicomweb.rendering import MAX_ANIMATED_PIXELS
 from dicomweb.reslice import reslice
 from dicomweb.shading import transfer
 from dicomweb.volume import Volume
@@ -21,12 +23,17 @@ from dicomweb.volume_options import Animation, Reformatting, VolumeOptions
 from dicomweb.volume_render import compose, project
 from dicomweb.volumes import Loaded
 
+#: Pixels of a picture across and down; beyond that they are larger than voxels.
+_MAX_SIDE = 2048
 _LETTERS = {"VOLUME_RENDERED": "Volume rendering", "MAXIMUM_IP": "MIP", "MINIMUM_IP": "MinIP", "AVERAGE_IP": "Average"}
 
 
 def picture(loaded: Loaded, options: VolumeOptions, header: Dataset, media_type: str) -> bytes:
     """Render and encode; `header` is of one of the images, for annotations and color."""
     cameras = cameras_of(loaded.volume, options)
+    viewport = options.image.viewport
+    if viewport is not None and viewport.width * viewport.height * len(cameras) > MAX_ANIMATED_PIXELS:
+        raise TooLarge("The frames are too many or too large for one animation; ask with a smaller viewport.")
     images = [_finished(image, options, header) for image in _images(loaded, options, cameras)]
     if options.animation is not None:
         return encoders.animate([image for image, _ in images], 1000.0 / options.animation.rate)
@@ -78,23 +85,34 @@ def response_module(volume: Volume, options: VolumeOptions) -> JsonDataSet:
     return {tag: {"vr": vr, "Value": values} for tag, (vr, values) in sorted(found.items())}
 
 
-def _images(loaded: Loaded, options: VolumeOptions, cameras: Sequence[Camera]) -> list[Image.Image]:
-    volume = loaded.volume
+def _images(loaded: Loaded, options: VolumeOptions, cameras: Sequence[Camera]) -> Iterator[Image.Image]:
+    """What each camera sees, one picture in memory at a time; all on one screen."""
+    volume, method = loaded.volume, options.method
+    window = window_of(volume, options)
     if options.reformatting is Reformatting.MPR:
-        seen = screen.around(volume.corners_mm, cameras, float(volume.spacing_mm.min()))
-        planes = [reslice(volume, one, seen, options.method, options.slab_mm) for one in cameras]
-        return [_gray(plane, volume, options) for plane in planes]
+        seen = screen.around(volume.corners_mm, cameras, float(volume.spacing_mm.min()), _side(len(cameras)))
+        for one in cameras:
+            yield _gray(reslice(volume, one, seen, method, options.slab_mm), volume, window)
+        return
     grid = loaded.grid(len(cameras))
-    seen = screen.around(volume.corners_mm, cameras, grid.voxel_mm)
-    if options.method == "VOLUME_RENDERED":
+    seen = screen.around(volume.corners_mm, cameras, grid.voxel_mm, _side(len(cameras)))
+    if method == "VOLUME_RENDERED":
         look = transfer(grid, is_ct=volume.is_ct, window=options.image.window)
-        return [Image.fromarray(compose(grid, one, seen, look)) for one in cameras]
-    return [_gray(project(grid, one, seen, options.method), volume, options) for one in cameras]
+        for one in cameras:
+            yield Image.fromarray(compose(grid, one, seen, look))
+        return
+    for one in cameras:
+        yield _gray(project(grid, one, seen, method), volume, window)
 
 
-def _gray(values: NDArray[np.float32], volume: Volume, options: VolumeOptions) -> Image.Image:
+def _side(frames: int) -> int:
+    """How many pixels wide and high the frames of an animation may be, that all of them can be held."""
+    return min(_MAX_SIDE, int((MAX_ANIMATED_PIXELS / frames) ** 0.5))
+
+
+def _gray(values: NDArray[np.float32], volume: Volume, window: Window) -> Image.Image:
     """Values through the window; black outside the volume."""
-    shown = apply_window(values, window_of(volume, options))
+    shown = apply_window(values, window)
     shown = np.rint(255.0 - shown if volume.is_inverse else shown)
     return Image.fromarray(np.where(np.isfinite(shown), shown, 0).astype(np.uint8))
 

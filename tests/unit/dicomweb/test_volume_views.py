@@ -225,6 +225,18 @@ class TestProjection:
         assert np.allclose(least[1:-1, 1:-1], volume.array.min(axis=0)[1:-1, 1:-1], atol=0.01)
 
 
+def test_a_volume_much_longer_than_wide_takes_no_more_memory():
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 1, 0, 3]]
+    affine[:3, 0] *= 1e6
+    volume = Volume(np.full((2, 8, 8), 500, np.int16), affine, is_ct=True)
+    grid = cubic(volume, 48_000_000)
+    assert max(grid.array.shape) <= 1025
+    cam = camera(View(position=(5e5, 5e5, 4e5)), volume.center_mm, 1.0)
+    screen = around(volume.corners_mm, [cam], grid.voxel_mm)
+    assert max(screen.rows, screen.columns) <= 2048
+    assert project(grid, cam, screen, "MAXIMUM_IP").shape == (screen.rows, screen.columns)
+
+
 class TestAnimation:
     def options(self, animation, reformatting=Reformatting.MPR, **view) -> VolumeOptions:
         return VolumeOptions(reformatting, "AVERAGE_IP", Options(), View(**view), animation=animation)
