@@ -265,7 +265,7 @@ async def test_stopped_a_dispatcher_hands_its_runs_back(core, queue, ask):
 
 
 async def test_of_two_dispatchers_one_works_and_the_other_takes_over(core, queue, ask, monkeypatch):
-    monkeypatch.setattr(Lease.__init__, "__kwdefaults__", {"lease_s": 0.8})
+    monkeypatch.setattr(Lease.__init__, "__kwdefaults__", {"name": "dispatcher", "lease_s": 0.8})
     async with dispatching(core) as first:
         run = await ask(how="quietly")
         assert (await ended(queue, run)).state is State.SUCCEEDED
@@ -284,7 +284,7 @@ async def test_of_two_dispatchers_one_works_and_the_other_takes_over(core, queue
 
 
 async def test_a_dispatcher_that_lost_its_lease_stops_and_may_lead_again(core, queue, ask, monkeypatch):
-    monkeypatch.setattr(Lease.__init__, "__kwdefaults__", {"lease_s": 0.8})
+    monkeypatch.setattr(Lease.__init__, "__kwdefaults__", {"name": "dispatcher", "lease_s": 0.8})
     async with dispatching(core):
         run = await ask(how="slowly")
         await until(lambda: queue.log(run.id))
