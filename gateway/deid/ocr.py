@@ -27,8 +27,10 @@ INSTALL: Final = "Text in pictures cannot be found: install the extra, pip insta
 
 #: Cores that one call may take: half of them, so that the others answer.
 _THREADS: Final = min(4, max(1, (os.cpu_count() or 1) // 2))
-#: Pictures are shrunk to this, and searched in tiles of at most `_TILE` that overlap by more than a line is high.
-_LONGEST, _TILE, _OVERLAP = 2048, 1088, 128
+#: Pictures are shrunk to this, and searched in tiles that overlap by more than a line is high: every other time in
+#: smaller ones, for a line that a detector overlooks in one cut it sees in another.
+_LONGEST, _OVERLAP = 2048, 128
+_TILES: Final = (1088, 768)
 #: Below the library's own 0.5: what may be text is searched for, not what surely is.
 _BOX_THRESHOLD: Final = 0.3
 #: Lines are seldom higher than this part of a picture, or this many pixels: what is, such as a collimator's ring that
@@ -87,12 +89,13 @@ class TextFinder:
         self._lock = threading.Lock()
         self._engine: RapidOCR | None = None
 
-    def find(self, picture: np.ndarray, *, read: bool) -> list[Text]:
+    def find(self, picture: np.ndarray, *, read: bool, turn: int = 0) -> list[Text]:
         """Find the lines of text in a picture.
 
         Parameters
         ----------
         picture : array of (rows, columns) or (rows, columns, 3), 8 bits a sample, as it is displayed.
+        turn : of several looks at a picture, which decides how it is cut.
         read : tell of every line how well it can be read; else only of those that are too high to be one for sure.
         """
         rows, columns = picture.shape[:2]
@@ -104,7 +107,7 @@ class TextFinder:
         highest = max(_HIGH_LINE_PX, min(small.shape[:2]) * _HIGH_LINE)
         with self._lock:
             engine = self._engine = self._engine or _engine()
-            boxes = [box for tile in _tiles(*small.shape[:2]) for box in _detect(engine, small, tile)]
+            boxes = [box for tile in _tiles(*small.shape[:2], _TILES[turn % 2]) for box in _detect(engine, small, tile)]
             texts = [_read(engine, small, box) if read or box.thickness > highest else Text(box) for box in boxes]
         return [
             replace(text, box=text.box.scaled(1 / scale))
@@ -127,7 +130,7 @@ def _engine() -> RapidOCR:
             "Global.log_level": "critical",
             "Global.use_cls": False,
             "Global.text_score": 0.0,
-            "Global.max_side_len": _TILE,
+            "Global.max_side_len": max(_TILES),
             "Det.model_path": str(models / _DETECTOR),
             "Det.box_thresh": _BOX_THRESHOLD,
             "Rec.model_path": str(models / _RECOGNISER),
@@ -137,15 +140,15 @@ def _engine() -> RapidOCR:
     )
 
 
-def _tiles(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(rows: int, columns: int, side: int) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of tiles that cover a picture, spread evenly."""
-    for down in _pieces(rows):
-        for across in _pieces(columns):
+    for down in _pieces(rows, side):
+        for across in _pieces(columns, side):
             yield down, across
 
 
-def _pieces(length: int) -> list[slice]:
-    count = max(1, -(-(length - _OVERLAP) // (_TILE - _OVERLAP)))
+def _pieces(length: int, side: int) -> list[slice]:
+    count = max(1, -(-(length - _OVERLAP) // (side - _OVERLAP)))
     step = -(-(length - _OVERLAP) // count)
     return [slice(index * step, index * step + step + _OVERLAP) for index in range(count)]
 

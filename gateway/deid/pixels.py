@@ -163,7 +163,7 @@ class _Look:
         if self.turn:
             shown = [255 - shown[self.turn % len(shown)]]
         read = self.turn > 0 or self.risk is Risk.LOW
-        return [text for view in shown for text in self.finder.find(view, read=read)]
+        return [text for view in shown for text in self.finder.find(view, read=read, turn=self.turn)]
 
 
 def _sample(frames: int, turn: int, count: int) -> list[int]:

@@ -114,7 +114,7 @@ class Scripted:
     def __init__(self, *found: list[Text]) -> None:
         self.found, self.shown = list(found), list[np.ndarray]()
 
-    def find(self, picture: np.ndarray, *, read: bool) -> list[Text]:
+    def find(self, picture: np.ndarray, *, read: bool, turn: int) -> list[Text]:
         self.shown.append(picture)
         return self.found.pop(0) if self.found else []
 
@@ -159,10 +159,11 @@ async def test_finds_real_text_in_either_polarity_on_every_frame(value: int) -> 
         assert blank[mark.mask].all()
 
 
-def test_large_pictures_are_searched_in_tiles_that_cover_them() -> None:
+@pytest.mark.parametrize("side", ocr._TILES)
+def test_large_pictures_are_searched_in_tiles_that_cover_them(side: int) -> None:
     for rows, columns in [(300, 400), (1024, 1025), (2560, 1400), (129, 5000)]:
         seen = np.zeros((rows, columns), bool)
-        for tile in ocr._tiles(rows, columns):
+        for tile in ocr._tiles(rows, columns, side):
             seen[tile] = True
-            assert max(seen[tile].shape) <= ocr._TILE
+            assert max(seen[tile].shape) <= side
         assert seen.all()
