@@ -18,6 +18,7 @@ from gateway.deid.engine import Deidentifier
 from gateway.deid.keys import derive
 from gateway.deid.workitems import WorkitemDeidentifier
 from gateway.errors import ObjectNotFound
+from gateway.header_memory import HeaderMemory
 from gateway.ingest import Ingest, IngestLimits
 from gateway.store import derived, driver
 from gateway.store.catalogue import Catalogue
@@ -69,6 +70,7 @@ class Archive:
         self._metadata = MetadataReader(catalogue, objects, workers.run, root)
         self._key = key
         self._digest_key = derive(key, "sameness")
+        self._memory = HeaderMemory()
         self._profiles: dict[str, Deidentifier] = {}
         self._treatments: dict[str, WorkitemDeidentifier | None] = {}
         #: Makes de-identified copies of what is stored, whatever profile it was stored under.
@@ -106,7 +108,9 @@ class Archive:
         largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
         limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
         profile = await self._profile(self.profile_of(source))
-        attempt = Ingest(self.catalogue, self.objects, self._workers, profile, self._digest_key, limits, str(source))
+        attempt = Ingest(
+            self.catalogue, self.objects, self._workers, profile, self._digest_key, limits, self._memory, str(source)
+        )
         return await attempt.take(part, study_uid=study_uid)
 
     async def search(self, query: Query) -> SearchPage:

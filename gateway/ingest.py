@@ -6,6 +6,7 @@ at most an object that no row refers to, which the attempt deletes itself or the
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from dicomweb import dicom_json
 from dicomweb.errors import BadRequest, Conflict, Refused, TooLarge, Unavailable
 from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
+from gateway.header_memory import HeaderMemory, Lease
 from gateway.part10 import ByteSource, Header, PixelLayout, read_header, read_rest, stream_pixels
 from gateway.store.catalogue import Catalogue, InstanceRow
 from gateway.store.objects import ObjectStore, ObjectWriter, new_key
@@ -27,6 +29,7 @@ from gateway.workers import Workers
 logger = logging.getLogger(__name__)
 #: A document of MongoDB has at most 16 MiB.
 _MAX_ROW_BYTES = 12 << 20
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +50,57 @@ class Ingest:
     profile: Deidentify
     digest_key: bytes
     limits: IngestLimits
+    memory: HeaderMemory
     source: str
 
     async def take(self, part: AsyncIterator[bytes], *, study_uid: str | None = None) -> StoreOutcome:
         """Store one Part 10 file as it arrives; a failure of the data is an outcome, one of the server is raised."""
-        source = ByteSource(part, max_bytes=self.limits.max_bytes)
-        header: Header | None = None
+        sent = _Names()
+        lease = self.memory.lease()
+        source = ByteSource(part, max_bytes=self.limits.max_bytes, on_growth=lease.grow)
         try:
-            header = await read_header(source, max_bytes=self.limits.max_header_bytes)
+            header = await self._receive(source, lease, sent)
             return await self._store(source, header, study_uid)
         except (BadRequest, Refused, TooLarge, Conflict) as exc:
-            names = await self.workers.run(sent_names, header) if header else ("", "")
-            return StoreOutcome(*names, failure=exc.dimse_status, reason=exc.message, status=int(exc.status))
+            return StoreOutcome(
+                sent.sop_class_uid,
+                sent.instance_uid,
+                failure=exc.dimse_status,
+                reason=exc.message,
+                status=int(exc.status),
+            )
+        finally:
+            await lease.close()
 
-    async def _store(self, source: ByteSource, header: Header, study_uid: str | None) -> StoreOutcome:
-        stored = await self.workers.run(prepare, header, self.profile)
+    async def _receive(self, source: ByteSource, lease: Lease, sent: _Names) -> _Received:
+        """Read and prepare the header, which is let go as it came; `sent` learns what the sender calls the object."""
+        header = await read_header(source, max_bytes=self.limits.max_header_bytes)
+        async with lease.parsing():
+            try:
+                received = await self.workers.run(_prepared, header, self.profile, self.digest_key)
+            except (BadRequest, Refused):
+                sent.sop_class_uid, sent.instance_uid = await self.workers.run(sent_names, header)
+                raise
+        sent.sop_class_uid, sent.instance_uid = received.stored.sent_class_uid, received.stored.sent_instance_uid
+        return received
+
+    async def _store(self, source: ByteSource, received: _Received, study_uid: str | None) -> StoreOutcome:
+        stored = received.stored
         if study_uid is not None and study_uid not in (stored.sent_study_uid, stored.resource.study_uid):
             raise Conflict("The instance belongs to another study than the one in the request.")
         key = new_key()
         writer = await self.objects.create(key)
         try:
-            row = await self._write(source, header, stored, writer, key)
+            row = await self._write(source, received, writer, key)
         except BaseException:
             await writer.abort()
             raise
         return await self._commit(stored, row)
 
-    async def _write(
-        self, source: ByteSource, header: Header, stored: StoredHeader, writer: ObjectWriter, key: str
-    ) -> InstanceRow:
+    async def _write(self, source: ByteSource, received: _Received, writer: ObjectWriter, key: str) -> InstanceRow:
         """Write header and pixels, and describe what was written."""
-        output = _Output(writer, self.digest_key)
+        header, stored = received.header, received.stored
+        output = _Output(writer)
         await output.start(stored.head)
         layout = PixelLayout()
         if header.pixels is not None:
@@ -105,8 +128,8 @@ class Ingest:
             key=key,
             size=size,
             sha256=output.sha256.digest(),
-            digest=output.sameness(header.data, rest),
-            stored_digest=output.sameness(stored.data_set, kept),
+            digest=output.sameness(received.digest, rest),
+            stored_digest=output.sameness(received.stored_digest, kept),
             frames=frames,
             pixel_offset=stored.pixel_offset,
             keys=scheme.search_keys(stored.attributes, Level.INSTANCE),
@@ -141,18 +164,43 @@ class Ingest:
             logger.warning("an unreferenced object could not be deleted; the sweeper will")
 
 
+@dataclass(slots=True)
+class _Names:
+    """Class and instance UID as the sender sent them, once they are known."""
+
+    sop_class_uid: str = ""
+    instance_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A header that was prepared, its data let go, and the keyed digests of it as it came and as it is kept."""
+
+    header: Header
+    stored: StoredHeader
+    digest: hashlib.blake2b
+    stored_digest: hashlib.blake2b
+
+
+def _prepared(header: Header, profile: Deidentify, key: bytes) -> _Received:
+    stored = prepare(header, profile)
+    digest, stored_digest = (hashlib.blake2b(data, key=key, digest_size=32) for data in (header.data, stored.data_set))
+    return _Received(dataclasses.replace(header, data=b""), stored, digest, stored_digest)
+
+
 class _Output:
     """Passes the head, the pixel value and the rest of a file to an object writer, hashing as they go by."""
 
-    def __init__(self, writer: ObjectWriter, digest_key: bytes) -> None:
+    def __init__(self, writer: ObjectWriter) -> None:
         self.sha256 = hashlib.sha256()
         self._writer = writer
-        self._key = digest_key
         self._value = hashlib.blake2b(digest_size=32)
 
     async def start(self, head: bytes) -> None:
-        self.sha256.update(head)
-        await self._writer.write(head)
+        for at in range(0, len(head), _PIECE_BYTES):  # hashed piece by piece, so that a large one holds up nobody
+            piece = head[at : at + _PIECE_BYTES]
+            self.sha256.update(piece)
+            await self._writer.write(piece)
 
     async def write(self, data: bytes) -> None:
         self.sha256.update(data)
@@ -163,9 +211,8 @@ class _Output:
         self.sha256.update(rest)
         await self._writer.write(rest)
 
-    def sameness(self, header: bytes | memoryview, rest: bytes) -> bytes:
-        """The keyed digest of a data set: its elements before the pixel value, the value, and what follows."""
-        digest = hashlib.blake2b(header, key=self._key, digest_size=32)
+    def sameness(self, digest: hashlib.blake2b, rest: bytes) -> bytes:
+        """The keyed digest of a data set: of its elements before the pixel value, goes on with it and what follows."""
         digest.update(self._value.digest())
         digest.update(rest)
         return digest.digest()

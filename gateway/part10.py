@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pydicom.uid import (
@@ -93,8 +93,12 @@ class PixelLayout:
 class ByteSource:
     """Pulls from an asynchronous iterator of bytes; `buffer` holds what has arrived and was not taken yet."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], *, max_bytes: int) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[bytes], *, max_bytes: int, on_growth: Callable[[int], Awaitable[None]] | None = None
+    ) -> None:
+        """Take at most `max_bytes`; `on_growth` is told how large the buffer has grown, and may wait or raise."""
         self.buffer = bytearray()
+        self._on_growth = on_growth
         self._chunks = chunks
         self._engine: zlib._Decompress | None = None
         self._deflated = b""
@@ -105,11 +109,14 @@ class ByteSource:
         """Have at least `wanted` bytes in the buffer; False if the data ends before."""
         while len(self.buffer) < wanted and not self._ended:
             self.buffer += await self._next()
+            if self._on_growth is not None:
+                await self._on_growth(len(self.buffer))
         return len(self.buffer) >= wanted
 
     def take(self, count: int) -> bytes:
         """Remove `count` bytes from the buffer, which must hold them."""
-        data = bytes(self.buffer[:count])
+        with memoryview(self.buffer) as view:  # a slice of the buffer would be one copy more
+            data = bytes(view[:count])
         del self.buffer[:count]
         return data
 

@@ -226,11 +226,12 @@ def _encode(
     ds: Dataset, class_uid: str, instance_uid: str, syntax: str, pixels: PixelElement | None, vr: str
 ) -> tuple[bytes, int]:
     """Preamble, file meta information, data set and, if there are pixels, their element's header."""
-    head = b"\0" * 128 + b"DICM" + _meta(class_uid, instance_uid, syntax) + _data_set(ds)
-    if pixels is None:
-        return head, 0
-    length = pixels.length if pixels.length == UNDEFINED else pixels.length + pixels.length % 2
-    return head + struct.pack("<HH2sHL", pixels.tag >> 16, pixels.tag & 0xFFFF, vr.encode(), 0, length), len(head)
+    before, after = b"\0" * 128 + b"DICM" + _meta(class_uid, instance_uid, syntax), b""
+    if pixels is not None:
+        length = pixels.length if pixels.length == UNDEFINED else pixels.length + pixels.length % 2
+        after = struct.pack("<HH2sHL", pixels.tag >> 16, pixels.tag & 0xFFFF, vr.encode(), 0, length)
+    head = _data_set(ds, before, after)
+    return head, len(head) - len(after) if after else 0
 
 
 def _meta(class_uid: str, instance_uid: str, syntax: str) -> bytes:
@@ -254,13 +255,13 @@ def _element(number: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", 2, number, vr, len(value)) + value
 
 
-def _data_set(ds: Dataset) -> bytes:
-    """Encode as Explicit VR Little Endian; values that came so are copied undecoded."""
+def _data_set(ds: Dataset, before: bytes, after: bytes) -> bytes:
+    """Encode as Explicit VR Little Endian between what comes before and after; values that came so are not decoded."""
     _define_lengths(ds)
     try:
-        return _encoded(ds)
+        return _encoded(ds, before, after)
     except Exception:  # noqa: BLE001 - an element that pydicom reads but cannot write again is kept as it came
-        return _encoded(_writable(ds))
+        return _encoded(_writable(ds), before, after)
 
 
 def _define_lengths(ds: Dataset) -> None:
@@ -284,10 +285,13 @@ def _define_lengths(ds: Dataset) -> None:
                 _define_lengths(member)
 
 
-def _encoded(ds: Dataset) -> bytes:
+def _encoded(ds: Dataset, before: bytes = b"", after: bytes = b"") -> bytes:
+    """Written into one buffer: a large header is not copied to be put together."""
     out = DicomBytesIO()
     out.is_little_endian, out.is_implicit_VR = True, False
+    out.write(before)
     write_dataset(out, ds)
+    out.write(after)
     return out.getvalue()
 
 
