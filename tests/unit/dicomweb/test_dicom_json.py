@@ -16,7 +16,6 @@ from pydicom.tag import Tag
 from dicomweb import dicom_json
 from dicomweb.errors import NotFound
 
-
 #: What designates GB 2312 (PS3.3 Table C.12-4); pydicom leaves it in the text.
 GB_2312 = "\x1b$)A"
 GB_2312_AS_JSON = json.dumps(GB_2312)[1:-1]
