@@ -104,10 +104,12 @@ class TextFinder:
         if scale < 1:
             image = image.resize((round(columns * scale), round(rows * scale)), Image.Resampling.BOX)
         small = np.asarray(image)[..., ::-1]  # it expects BGR
-        highest = max(_HIGH_LINE_PX, min(small.shape[:2]) * _HIGH_LINE)
+        highest, side = max(_HIGH_LINE_PX, min(small.shape[:2]) * _HIGH_LINE), _TILES[turn % 2]
         with self._lock:
             engine = self._engine = self._engine or _engine()
-            boxes = [box for tile in _tiles(*small.shape[:2], _TILES[turn % 2]) for box in _detect(engine, small, tile)]
+            boxes = [
+                box for tile in _tiles(small.shape[0], small.shape[1], side) for box in _detect(engine, small, tile)
+            ]
             texts = [_read(engine, small, box) if read or box.thickness > highest else Text(box) for box in boxes]
         return [
             replace(text, box=text.box.scaled(1 / scale))
