@@ -401,6 +401,7 @@ async def test_the_same_attributes_as_another_implementation(both):
 def plain(element: dict) -> object:
     """The value of an attribute, with what may be written in several ways written in one."""
     value = (element.get("Value") or [None])[0]
-    if isinstance(value, dict):
-        return {group: text.rstrip("^") for group, text in value.items() if text.rstrip("^")} or None
+    if isinstance(value, dict):  # pydicom, which reads for the other, leaves the escape sequence of GB 2312 in names
+        groups = {group: text.replace("\x1b$)A", "").rstrip("^") for group, text in value.items()}
+        return {group: text for group, text in groups.items() if text} or None
     return value.strip() if isinstance(value, str) else value
