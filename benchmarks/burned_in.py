@@ -25,7 +25,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.pixels import pixel_array
 
-from dicomweb import codecs
+from dicomweb.pixels import codecs
 from gateway.deid.pixels import PixelCleaner, Redaction
 from gateway.deid.policy import Refusal
 from gateway.deid.views import views

@@ -10,14 +10,14 @@ import numpy as np
 from pydicom import Dataset, dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomweb import frames, transcode
 from dicomweb.bodies import Piece, Span
 from dicomweb.errors import Refused
-from dicomweb.frames import FrameTable
 from dicomweb.negotiate import EXPLICIT_LITTLE_ENDIAN
+from dicomweb.pixels import frames, transcode
+from dicomweb.pixels.frames import FrameTable
+from dicomweb.pixels.transcode import Undecodable
 from dicomweb.ports import Anonymizer, AnonymousCopy, Runner
 from dicomweb.stored import Reader
-from dicomweb.transcode import Undecodable
 
 
 class AnonymousReader(Reader):

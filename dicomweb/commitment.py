@@ -8,13 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from dicomweb import stow_metadata
 from dicomweb.answers import ONE_DATA_SET_OFFERS, data_set
 from dicomweb.bodies import negotiate
 from dicomweb.errors import BadRequest, TooLarge, UnsupportedMediaType
 from dicomweb.ports import Commitment, Commitments, JsonDataSet, Reference, Services
 from dicomweb.resource import checked_uid, is_uid
-from dicomweb.stow_body import METADATA, parts
+from dicomweb.storing import metadata
+from dicomweb.storing.body import METADATA, parts
 
 _RETRY_AFTER_S = "2"
 _MAX_REFERENCES = 50_000
@@ -75,7 +75,7 @@ def _transaction(request: web.Request) -> str:
 
 
 def _parse(media_type: str, data: bytes) -> list[Reference]:
-    return [one for item in stow_metadata.items(media_type, data) for one in references_of(item)]
+    return [one for item in metadata.items(media_type, data) for one in references_of(item)]
 
 
 def references_of(item: JsonDataSet) -> Iterator[Reference]:

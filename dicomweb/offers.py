@@ -8,8 +8,6 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from dicomweb.codecs import can_decode
-from dicomweb.compress import Unencodable
 from dicomweb.negotiate import (
     COMPRESSED,
     DICOM,
@@ -21,6 +19,8 @@ from dicomweb.negotiate import (
     accepted,
     choose,
 )
+from dicomweb.pixels.codecs import can_decode
+from dicomweb.pixels.compress import Unencodable
 from dicomweb.ports import StoredInstance
 from dicomweb.stored import Reader
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from dicomweb import multipart, offers, transcode
+from dicomweb import multipart, offers
 from dicomweb.bodies import Part
 from dicomweb.negotiate import EXPLICIT_LITTLE_ENDIAN, OCTET_STREAM, Offer
+from dicomweb.pixels import transcode
 from dicomweb.ports import StoredInstance
 from dicomweb.stored import Reader
 

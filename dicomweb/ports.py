@@ -13,10 +13,10 @@ import numpy as np
 from aiohttp import web
 from pydicom import Dataset
 
-from dicomweb.frames import FrameTable
+from dicomweb.pixels.frames import FrameTable
 from dicomweb.query import STANDARD_KEYS, Key, Query, SearchKeys, TagPath
 from dicomweb.resource import Resource
-from dicomweb.spool import SpoolFolder
+from dicomweb.storing.spool import SpoolFolder
 
 T = TypeVar("T")
 #: One item of the DICOM JSON model (PS3.18 Annex F).
@@ -153,9 +153,9 @@ class EventQueue(Protocol):
 
 
 class Worklist(Protocol):
-    """The worklist as one caller sees it (PS3.18 chapter 11); `dicomweb.ups_workitem` has the rules.
+    """The worklist as one caller sees it (PS3.18 chapter 11); `dicomweb.worklist.transitions` has the rules.
 
-    Every method raises NotFound, Gone, BadRequest or `dicomweb.ups_states.Told`. Texts that are returned go into a
+    Every method raises NotFound, Gone, BadRequest or `dicomweb.worklist.states.Told`. Texts that are returned go into a
     Warning header, empty ones do not.
     """
 
@@ -180,7 +180,7 @@ class Worklist(Protocol):
         ...
 
     async def search(self, query: Query) -> SearchPage:
-        """Find workitems by attributes of `dicomweb.ups_search.KEYS`."""
+        """Find workitems by attributes of `dicomweb.worklist.search.KEYS`."""
         ...
 
     async def subscribe(self, uid: str, title: str, *, locked: bool, pairs: Sequence[tuple[str, str]]) -> bool:

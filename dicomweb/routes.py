@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from dicomweb import codecs, encoders, ups_routes, uri_query
+from dicomweb import ups_routes, uri_query
 from dicomweb.capabilities import Capabilities, Route, Transaction
 from dicomweb.commitment import CommitmentRequests
 from dicomweb.negotiate import COMPRESSED, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTET_STREAM, ZIP
+from dicomweb.pixels import codecs
 from dicomweb.ports import Services
 from dicomweb.qido import Qido
 from dicomweb.query import SearchKeys
-from dicomweb.render_options import RENDERED, THUMBNAIL
-from dicomweb.renditions import ALL_MEDIA_TYPES
+from dicomweb.rendering import encoders
+from dicomweb.rendering.options import RENDERED, THUMBNAIL
+from dicomweb.rendering.renditions import ALL_MEDIA_TYPES
 from dicomweb.resource import Level
 from dicomweb.stored import Headers
 from dicomweb.stow import Stow
 from dicomweb.thumbnails import Thumbnails
-from dicomweb.volume_options import Reformatting
+from dicomweb.volumetric.options import Reformatting
 from dicomweb.wado import Wado
 from dicomweb.wado_bulk import WadoBulk
 from dicomweb.wado_metadata import WadoMetadata

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 from pydicom import Dataset
 
-from dicomweb import compress, transcode
 from dicomweb.bodies import Piece, Span
-from dicomweb.compress import Encoded
 from dicomweb.errors import NotAcceptable
-from dicomweb.frames import Range
 from dicomweb.negotiate import EXPLICIT_LITTLE_ENDIAN
+from dicomweb.pixels import compress, transcode
+from dicomweb.pixels.compress import Encoded
+from dicomweb.pixels.frames import Range
 from dicomweb.ports import Archive, Runner, StoredInstance, StoredObject
 
 _CACHED_HEADERS = 64

@@ -12,8 +12,8 @@ from dicomweb.bodies import negotiate
 from dicomweb.errors import BadRequest
 from dicomweb.ports import JsonDataSet, Services, StoreOutcome
 from dicomweb.resource import checked_uid
-from dicomweb.stow_assemble import Assembly
-from dicomweb.stow_body import parts
+from dicomweb.storing.assemble import Assembly
+from dicomweb.storing.body import parts
 from dicomweb.targets import resource_of
 
 #: Where nothing was stored and all failures are alike, their status says more than 409 (Table 10.5.3-1).

@@ -6,14 +6,15 @@ from collections import OrderedDict
 
 from aiohttp import web
 
-from dicomweb import multipart, rendering
+from dicomweb import multipart
 from dicomweb.bodies import negotiate, not_modified, send
-from dicomweb.encoders import MEDIA_TYPES
 from dicomweb.errors import BadRequest
 from dicomweb.negotiate import Offer
 from dicomweb.ports import Services
-from dicomweb.render_options import THUMBNAIL, Options, Parameters, Viewport
-from dicomweb.renditions import check_accept, representative
+from dicomweb.rendering import renderer
+from dicomweb.rendering.encoders import MEDIA_TYPES
+from dicomweb.rendering.options import THUMBNAIL, Options, Parameters, Viewport
+from dicomweb.rendering.renditions import check_accept, representative
 from dicomweb.resource import Level
 from dicomweb.stored import Headers, Reader
 from dicomweb.targets import resource_of
@@ -73,7 +74,7 @@ class Thumbnails:
         header = await reader.header()
         burned_in = str(header.get("BurnedInAnnotation") or "").strip() == "YES"
         via = _ILLEGIBLE if burned_in else None
-        return await rendering.still(self._services.run, reader, frame, options, media_type, via=via)
+        return await renderer.still(self._services.run, reader, frame, options, media_type, via=via)
 
     def _keep(self, etag: str, picture: bytes) -> None:
         if etag in self._cache:  # another request made it meanwhile

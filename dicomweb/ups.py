@@ -8,14 +8,15 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from dicomweb import answers, ups_body, ups_search
+from dicomweb import answers
 from dicomweb.errors import BadRequest
 from dicomweb.ports import JsonDataSet, Services, Worklist
 from dicomweb.query_parse import split
 from dicomweb.resource import checked_uid, is_uid
-from dicomweb.ups_attributes import items, text
-from dicomweb.ups_states import UPDATE_INCONSISTENT, Told, Unfit
-from dicomweb.ups_subscriptions import WELL_KNOWN, checked_ae_title
+from dicomweb.worklist import body, search
+from dicomweb.worklist.attributes import items, text
+from dicomweb.worklist.states import UPDATE_INCONSISTENT, Told, Unfit
+from dicomweb.worklist.subscriptions import WELL_KNOWN, checked_ae_title
 
 #: Workitems of one search result: more than these are asked for page by page.
 MAX_PAGE, _PAGE = 1_000, 200
@@ -36,7 +37,7 @@ class Ups:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """`POST /workitems[?{uid}]`: the UID is in the query, or in the data set as SOP Instance UID."""
-        item = await ups_body.read(request, self._services)
+        item = await body.read(request, self._services)
         uid = _created_uid(request, item)
         stored_uid, warning = await self._worklist(request).create(uid, item)
         url = f"{self._services.public_base(request)}/workitems/{stored_uid}"
@@ -54,7 +55,7 @@ class Ups:
     async def update(self, request: web.Request) -> web.StreamResponse:
         """`POST /workitems/{uid}[?{transaction}]`: the Transaction UID is in the query or in the data set."""
         uid = _uid(request)
-        changes = await ups_body.read(request, self._services)
+        changes = await body.read(request, self._services)
         try:
             warning = await self._worklist(request).update(uid, changes, _transaction_uid(request, changes))
         except Told:
@@ -66,7 +67,7 @@ class Ups:
     async def change_state(self, request: web.Request) -> web.StreamResponse:
         """`PUT /workitems/{uid}/state[/{requester}]`."""
         uid = _uid(request)
-        information = await ups_body.read(request, self._services)
+        information = await body.read(request, self._services)
         warning = await self._worklist(request).change_state(uid, information, text(information, _TRANSACTION_UID))
         return self._answer(request, warning, HTTPStatus.OK)
 
@@ -74,14 +75,14 @@ class Ups:
         """`POST /workitems/{uid}/cancelrequest[/{requester}]`."""
         uid = _uid(request)
         requester = checked_ae_title(request.match_info.get("requester", _UNNAMED))
-        information = await ups_body.read_optional(request, self._services)
+        information = await body.read_optional(request, self._services)
         warning = await self._worklist(request).request_cancel(uid, information, requester)
         return self._answer(request, warning, HTTPStatus.ACCEPTED)
 
     async def search(self, request: web.Request) -> web.StreamResponse:
         """`GET /workitems?…`."""
         limits = replace(self._services.limits, max_results=MAX_PAGE, default_results=_PAGE)
-        parsed = ups_search.parsed(split(request.rel_url.raw_query_string), limits)
+        parsed = search.parsed(split(request.rel_url.raw_query_string), limits)
         limit = parsed.query.limit
         page = await self._worklist(request).search(replace(parsed.query, limit=max(1, limit)))
         remaining = page.remaining if limit else page.remaining + len(page.items)

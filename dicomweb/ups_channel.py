@@ -9,11 +9,12 @@ from http import HTTPStatus
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from dicomweb import dicom_json, ups_events, ups_search
+from dicomweb import dicom_json
 from dicomweb.errors import BadRequest
 from dicomweb.ports import EventQueue, Services, Worklist
 from dicomweb.resource import checked_uid
-from dicomweb.ups_subscriptions import FILTERED, WELL_KNOWN, checked_ae_title
+from dicomweb.worklist import events, search
+from dicomweb.worklist.subscriptions import FILTERED, WELL_KNOWN, checked_ae_title
 
 LOCK_REFUSED = "Deletion Lock not granted."
 _HEARTBEAT_S = 30.0
@@ -36,7 +37,7 @@ class Channel:
         lock = request.query.get("deletionlock", "false")
         if lock not in _BOOLEANS:
             raise BadRequest("deletionlock must be true or false.")
-        pairs = ups_search.filter_pairs(request.query.get("filter", "")) if uid == FILTERED else []
+        pairs = search.filter_pairs(request.query.get("filter", "")) if uid == FILTERED else []
         if uid != FILTERED and "filter" in request.query:
             raise BadRequest("Only the filtered worklist takes a filter.")
         is_locked = await self._worklist(request).subscribe(uid, title, locked=_BOOLEANS[lock], pairs=pairs)
@@ -93,7 +94,7 @@ async def _send(socket: web.WebSocketResponse, queue: EventQueue, listener: asyn
             await socket.close(code=WSCloseCode.SERVICE_RESTART, message=b"connect again")
             return
         number = number % 0xFFFF + 1
-        frame = dicom_json.dumps(ups_events.data_set(*named, number)).decode()
+        frame = dicom_json.dumps(events.data_set(*named, number)).decode()
         try:
             async with asyncio.timeout(_WRITE_TIMEOUT_S):
                 await socket.send_str(frame)

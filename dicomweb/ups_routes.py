@@ -7,7 +7,7 @@ from dicomweb.negotiate import DICOM_JSON, DICOM_XML, JSON
 from dicomweb.ports import Services
 from dicomweb.ups import Ups
 from dicomweb.ups_channel import Channel
-from dicomweb.ups_search import KEYS
+from dicomweb.worklist.search import KEYS
 
 _WORKITEMS = "/workitems"
 _WORKITEM = "/workitems/{workitem}"

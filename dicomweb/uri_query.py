@@ -14,7 +14,7 @@ from multidict import MultiMapping
 
 from dicomweb.errors import BadRequest
 from dicomweb.negotiate import DICOM, parse_media_type
-from dicomweb.render_options import ANNOTATIONS, DEFAULT_QUALITY, Parameters, Window, decimal
+from dicomweb.rendering.options import ANNOTATIONS, DEFAULT_QUALITY, Parameters, Window, decimal
 from dicomweb.resource import Resource, checked_uid
 
 MANDATORY: Final = ("requestType", "studyUID", "seriesUID", "objectUID")

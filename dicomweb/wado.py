@@ -18,13 +18,13 @@ from dicomweb.bodies import (
     send,
     send_stream,
 )
-from dicomweb.compress import Unencodable
 from dicomweb.negotiate import DICOM, EXPLICIT_LITTLE_ENDIAN, ZIP, Offer
+from dicomweb.pixels.compress import Unencodable
+from dicomweb.pixels.transcode import Undecodable
 from dicomweb.ports import Archive, Services, StoredInstance
 from dicomweb.resource import Level
 from dicomweb.stored import Headers, Reader
 from dicomweb.targets import resource_of
-from dicomweb.transcode import Undecodable
 from dicomweb.wado_bulk import WadoBulk
 
 

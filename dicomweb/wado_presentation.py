@@ -7,17 +7,19 @@ from collections.abc import AsyncIterator, Sequence
 from aiohttp import web
 from pydicom import Dataset
 
-from dicomweb import encoders, multipart, presentation, transcode
+from dicomweb import multipart
 from dicomweb.bodies import multipart_type, not_modified, send, send_stream
-from dicomweb.color_profiles import check
-from dicomweb.encoders import MEDIA_TYPES
 from dicomweb.errors import BadRequest, NotAcceptable, NotFound
 from dicomweb.negotiate import Offer, accepted, choose
+from dicomweb.pixels import transcode
 from dicomweb.ports import Archive, Services
-from dicomweb.render import finish
-from dicomweb.render_options import Options
-from dicomweb.rendering import guarded
-from dicomweb.renditions import not_rendered
+from dicomweb.rendering import encoders, presentation
+from dicomweb.rendering.color_profiles import check
+from dicomweb.rendering.encoders import MEDIA_TYPES
+from dicomweb.rendering.options import Options
+from dicomweb.rendering.render import finish
+from dicomweb.rendering.renderer import guarded
+from dicomweb.rendering.renditions import not_rendered
 from dicomweb.resource import Resource
 from dicomweb.stored import Headers, Reader
 

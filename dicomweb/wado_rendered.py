@@ -11,13 +11,14 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from dicomweb import multipart, rendering
+from dicomweb import multipart
 from dicomweb.bodies import multipart_type, negotiate, not_modified, send, send_stream
 from dicomweb.errors import NotAcceptable
 from dicomweb.negotiate import Offer, accepted, choose
 from dicomweb.ports import Archive, Services
-from dicomweb.render_options import RENDERED, Options, Parameters
-from dicomweb.renditions import Kind, check_accept, kind_of, not_rendered, offers
+from dicomweb.rendering import renderer
+from dicomweb.rendering.options import RENDERED, Options, Parameters
+from dicomweb.rendering.renditions import Kind, check_accept, kind_of, not_rendered, offers
 from dicomweb.resource import Level
 from dicomweb.stored import Headers, Reader
 from dicomweb.targets import resource_of
@@ -99,11 +100,11 @@ class WadoRendered:
         if kind_of(reader.instance) is Kind.VIDEO:
             return await send(request, reader.pixel_pieces(), media_type, etag, warnings=warnings, fields=fields)
         frames = target.frames
-        if len(frames) > 1 and not rendering.is_animated(reader.instance, frames, media_type):
+        if len(frames) > 1 and not renderer.is_animated(reader.instance, frames, media_type):
             frames = frames[:1]
             warnings.append(f"299 {base}: One of several frames is shown; image/gif and multipart/related hold all.")
         body = await self._render(archive, reader, frames or [1], options, media_type)
-        content_type = rendering.document_type(media_type)
+        content_type = renderer.document_type(media_type)
         return await send(request, [body], content_type, etag, warnings=warnings, fields=fields)
 
     async def _render(
@@ -111,12 +112,12 @@ class WadoRendered:
     ) -> bytes:
         run, kind = self._services.run, kind_of(reader.instance)
         if kind is Kind.DOCUMENT:
-            return await rendering.document(reader)
+            return await renderer.document(reader)
         if kind is Kind.REPORT:
-            return await rendering.text(run, archive, reader, media_type)
-        if rendering.is_animated(reader.instance, frames, media_type):
-            return await rendering.animation(run, reader, frames, options)
-        return await rendering.still(run, reader, frames[0], options, media_type)
+            return await renderer.text(run, archive, reader, media_type)
+        if renderer.is_animated(reader.instance, frames, media_type):
+            return await renderer.animation(run, reader, frames, options)
+        return await renderer.still(run, reader, frames[0], options, media_type)
 
     async def _multipart(
         self, request: web.Request, archive: Archive, targets: Sequence[_Target], options: Options, boundary: str
@@ -128,7 +129,7 @@ class WadoRendered:
         base, is_first = self._services.public_base(request), True
         for target in targets:
             media_type = target.offer.media_type
-            content_type = rendering.document_type(media_type)
+            content_type = renderer.document_type(media_type)
             url = f"{base}/{target.reader.instance.resource.path}"
             for location, frames in _parts_of(target, url, whole="frames" not in request.match_info):
                 try:
@@ -162,7 +163,7 @@ def _parts_of(target: _Target, url: str, *, whole: bool) -> list[tuple[str, Sequ
     instance, frames = target.reader.instance, target.frames
     if kind_of(instance) is not Kind.IMAGE or (whole and instance.frames.count <= 1):
         return [(f"{url}/rendered", frames or [1])]
-    if rendering.is_animated(instance, frames, target.offer.media_type):
+    if renderer.is_animated(instance, frames, target.offer.media_type):
         return [(f"{url}/rendered" if whole else f"{url}/frames/{','.join(map(str, frames))}/rendered", frames)]
     return [(f"{url}/frames/{number}/rendered", [number]) for number in frames]
 

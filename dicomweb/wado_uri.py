@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from aiohttp import web
 from pydicom import Dataset
 
-from dicomweb import dicom_json, dicom_xml, encoders, multipart, presentation, render, rendering, transcode, uri_query
+from dicomweb import dicom_json, dicom_xml, multipart, uri_query
 from dicomweb.anonymous import AnonymousReader, anonymous
 from dicomweb.bodies import not_acceptable, not_modified, send, send_stream
 from dicomweb.errors import BadRequest, Gone, NotAcceptable, NotFound, Refused
 from dicomweb.negotiate import DICOM, EXPLICIT_LITTLE_ENDIAN, Offer, Range, accepted, choose
 from dicomweb.offers import ENCODED
 from dicomweb.offers import kind_of as kind_of_pixels
+from dicomweb.pixels import transcode
 from dicomweb.ports import Archive, Services, StoredInstance
-from dicomweb.render_options import Options, Viewport
-from dicomweb.renditions import ALL_MEDIA_TYPES, XML, Kind, kind_of, media_types
+from dicomweb.rendering import encoders, presentation, render, renderer
+from dicomweb.rendering.options import Options, Viewport
+from dicomweb.rendering.renditions import ALL_MEDIA_TYPES, XML, Kind, kind_of, media_types
 from dicomweb.resource import Resource
 from dicomweb.stored import Headers, Reader
 from dicomweb.uri_query import RENDERED_ONLY, WINDOW, UriRequest, View
@@ -81,14 +83,14 @@ class WadoUri:
         if kind is Kind.VIDEO:
             return await send(request, reader.pixel_pieces(), offer.media_type, etag, warnings=warnings, fields=fields)
         if kind is Kind.DOCUMENT:
-            body = await rendering.document(reader)
+            body = await renderer.document(reader)
         elif kind is Kind.REPORT and isinstance(reader, AnonymousReader) and offer.media_type == XML:
             body = await run(_native_model, await reader.header())  # there is no metadata of a copy
         elif kind is Kind.REPORT:
-            body = await rendering.text(run, archive, reader, offer.media_type)
+            body = await renderer.text(run, archive, reader, offer.media_type)
         else:
             body = await self._picture(archive, asked, reader, offer.media_type)
-        content_type = rendering.document_type(offer.media_type)
+        content_type = renderer.document_type(offer.media_type)
         return await send(request, [body], content_type, etag, warnings=warnings, fields=fields)
 
     async def _picture(self, archive: Archive, asked: UriRequest, reader: Reader, media_type: str) -> bytes:
@@ -101,7 +103,7 @@ class WadoUri:
             return await run(_presented, state, header, syntax, stored, view, media_type, limit)
         fit = viewport(view, int(header.Rows), int(header.Columns), self._services.limits.max_pixels)
         options = Options(fit, view.window, view.quality, view.annotation)
-        return await rendering.still(run, reader, frame, options, media_type)
+        return await renderer.still(run, reader, frame, options, media_type)
 
     async def _state(self, archive: Archive, image: Resource, series_uid: str, instance_uid: str) -> Reader:
         """The presentation state, of the same study as the image; BadRequest if there is none (section 8.3.5.1.6)."""
@@ -136,11 +138,11 @@ def _presented(
     if header.SOPInstanceUID not in {one.instance_uid for one in presentation.references(state)}:
         raise BadRequest("The presentation state does not refer to the image.")
     pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
-    image = rendering.guarded(presentation.picture, state, header, pixels, photometric, 1, None)
+    image = renderer.guarded(presentation.picture, state, header, pixels, photometric, 1, None)
     fit = viewport(view, image.height, image.width, max_pixels)
     image = image if fit is None else render.fit(image, fit)
     options = Options(None, None, view.quality, view.annotation)
-    image, profile = rendering.guarded(render.finish, image, options, header, 1)
+    image, profile = renderer.guarded(render.finish, image, options, header, 1)
     return encoders.encode(image, media_type, view.quality, profile)
 
 

@@ -10,23 +10,24 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from dicomweb import color_profiles, multipart
+from dicomweb import multipart
 from dicomweb.answers import data_set
 from dicomweb.bodies import Part, multipart_pieces, multipart_type, negotiate, not_modified, send
-from dicomweb.encoders import ANIMATED, MEDIA_TYPES
 from dicomweb.errors import BadRequest, NotAcceptable
 from dicomweb.negotiate import Offer
-from dicomweb.planes import Plane, planes_of
 from dicomweb.ports import Services, StoredInstance
-from dicomweb.rendering import guarded
-from dicomweb.renditions import check_accept
+from dicomweb.rendering import color_profiles
+from dicomweb.rendering.encoders import ANIMATED, MEDIA_TYPES
+from dicomweb.rendering.renderer import guarded
+from dicomweb.rendering.renditions import check_accept
 from dicomweb.resource import Level, Resource
 from dicomweb.stored import Headers, Reader
 from dicomweb.targets import resource_of
-from dicomweb.volume_options import Reformatting, VolumeOptions, parse
-from dicomweb.volume_pictures import picture, response_module
-from dicomweb.volume_selection import select
-from dicomweb.volumes import Volumes
+from dicomweb.volumetric.options import Reformatting, VolumeOptions, parse
+from dicomweb.volumetric.pictures import picture, response_module
+from dicomweb.volumetric.planes import Plane, planes_of
+from dicomweb.volumetric.selection import select
+from dicomweb.volumetric.volumes import Volumes
 from dicomweb.wado_pixels import parse_frames
 
 _MALFORMED = "The images have malformed attributes and cannot be rendered as a volume."

@@ -14,7 +14,7 @@ import viewer.static
 from dicomweb import openapi
 from dicomweb import routes as dicomweb_routes
 from dicomweb.ports import Limits, Services
-from dicomweb.spool import SpoolFolder
+from dicomweb.storing.spool import SpoolFolder
 from gateway import __version__, middleware
 from gateway.api import routes as api_routes
 from gateway.api.events import EventHub

@@ -27,9 +27,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from dicomweb import dicom_json, frames
+from dicomweb import dicom_json
 from dicomweb.errors import IsthmusError, NotDicom
-from dicomweb.frames import FrameTable
+from dicomweb.pixels import frames
+from dicomweb.pixels.frames import FrameTable
 from dicomweb.resource import Resource, is_uid
 from gateway.part10 import UNDEFINED, Header, PixelElement, PixelLayout
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicomweb import color
-from dicomweb.grayscale import shades
+from dicomweb.rendering import color
+from dicomweb.rendering.grayscale import shades
 
 
 def views(pixels: np.ndarray, photometric: str, header: Dataset, number: int) -> list[np.ndarray]:

@@ -17,8 +17,8 @@ from typing import Any, Final
 from pydicom.filereader import read_dataset
 
 from dicomweb import dicom_encode, dicom_json
-from dicomweb.ups_attributes import items
-from dicomweb.ups_table import RULES, Rule
+from dicomweb.worklist.attributes import items
+from dicomweb.worklist.table import RULES, Rule
 from gateway.deid.engine import Deidentifier
 from gateway.deid.header import HeaderRun
 from gateway.deid.policy import Refusal

@@ -15,7 +15,7 @@ from typing import Any, Self
 from dicomweb.errors import BadRequest, Unavailable
 from dicomweb.ports import JsonDataSet
 from dicomweb.resource import Resource
-from dicomweb.ups_attributes import code, items, text, values
+from dicomweb.worklist.attributes import code, items, text, values
 from gateway.jobs.model import Run
 from ray_plugins.registry import BrokenPlugin, Registry, UnknownPlugin
 from ray_plugins.sdk import ParameterError, Plugin

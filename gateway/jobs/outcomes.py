@@ -8,8 +8,8 @@ from typing import Any
 
 from dicomweb.ports import JsonDataSet
 from dicomweb.resource import Resource
-from dicomweb.ups_attributes import items
-from dicomweb.ups_workitem import date_time
+from dicomweb.worklist.attributes import items
+from dicomweb.worklist.transitions import date_time
 from gateway.jobs.model import Run
 from gateway.jobs.orders import CODES, PARAMETERS, SCHEME, Order
 from ray_plugins.sdk import Plugin

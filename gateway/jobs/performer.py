@@ -15,12 +15,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dicomweb import ups_workitem
 from dicomweb.errors import Conflict, IsthmusError, NotFound
 from dicomweb.ports import Archive, JsonDataSet
-from dicomweb.ups_attributes import items
-from dicomweb.ups_states import State as Step
-from dicomweb.ups_workitem import Change, lock_of
+from dicomweb.worklist import transitions
+from dicomweb.worklist.attributes import items
+from dicomweb.worklist.states import State as Step
+from dicomweb.worklist.transitions import Change, lock_of
 from gateway.errors import CatalogueUnavailable
 from gateway.jobs import outcomes
 from gateway.jobs.model import Run, State, new_id
@@ -90,7 +90,7 @@ class Performer:
         def decide(now: Stored) -> Decision:
             if now.workitem.state is not Step.SCHEDULED:
                 return Decision(now)
-            change = ups_workitem.changed_state(now.workitem, Step.IN_PROGRESS, lock, datetime.now(UTC))
+            change = transitions.changed_state(now.workitem, Step.IN_PROGRESS, lock, datetime.now(UTC))
             return Decision.of(now, change, run_id=run_id)
 
         await self._store.change([stored.workitem.uid], decide)
@@ -161,19 +161,19 @@ def _told(stored: Stored, run: Run, classes: dict[str, str]) -> Decision:
     if run.state is State.SUCCEEDED:
         done = outcomes.performed(workitem.item, run, classes)
         given = {_PERFORMED: {"vr": "SQ", "Value": [done]}, _PROGRESS: _sequence(stored, outcomes.progress(run))}
-        return Decision.of(stored, ups_workitem.performed(workitem, given, now))
+        return Decision.of(stored, transitions.performed(workitem, given, now))
     if run.state.is_final:
         return _canceled(stored, outcomes.discontinued(run, asked=stored.cancel or {}))
     said = _sequence(stored, outcomes.progress(run))
     if run.state is not State.RUNNING or workitem.item.get(_PROGRESS) == said:
         return Decision(stored)
-    return Decision.of(stored, ups_workitem.revised(workitem, {_PROGRESS: said}, now))
+    return Decision.of(stored, transitions.revised(workitem, {_PROGRESS: said}, now))
 
 
 def _canceled(stored: Stored, reason: JsonDataSet) -> Decision:
     if stored.workitem.state is not Step.IN_PROGRESS:
         return Decision(stored)
-    change: Change = ups_workitem.canceled(stored.workitem, reason, datetime.now(UTC))
+    change: Change = transitions.canceled(stored.workitem, reason, datetime.now(UTC))
     return Decision.of(stored, change)
 
 

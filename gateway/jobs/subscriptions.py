@@ -14,10 +14,10 @@ from pymongo import ASCENDING
 from dicomweb.errors import NotFound, Unavailable
 from dicomweb.ports import JsonDataSet, Limits
 from dicomweb.query import Query
-from dicomweb.ups_events import state_report
-from dicomweb.ups_search import matches, parsed, tree_of
-from dicomweb.ups_subscriptions import FILTERED, GLOBAL, STEPS, WELL_KNOWN, Action, Step
-from dicomweb.ups_subscriptions import Subscription as State
+from dicomweb.worklist.events import state_report
+from dicomweb.worklist.search import matches, parsed, tree_of
+from dicomweb.worklist.subscriptions import FILTERED, GLOBAL, STEPS, WELL_KNOWN, Action, Step
+from dicomweb.worklist.subscriptions import Subscription as State
 from gateway.jobs.queue import Database
 from gateway.jobs.workitem_search import condition
 from gateway.jobs.workitems import Decision, Stored, Subscriber, WorkitemStore

@@ -1,4 +1,4 @@
-"""Searches for workitems as MongoDB conditions on their trees of values; agrees with `dicomweb.ups_search.matches`."""
+"""Searches for workitems as MongoDB conditions on their trees of values; agrees with `worklist.search.matches`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from dicomweb.errors import BadRequest
 from dicomweb.matching import canonical
 from dicomweb.query import AllOf, AnyOf, Between, Empty, Match, Span, TagPath, Wildcard
-from dicomweb.ups_search import KEYS, Matches, bounds, by_first_step, regex, wanted_words
+from dicomweb.worklist.search import KEYS, Matches, bounds, by_first_step, regex, wanted_words
 
 _MAX_WILDCARDS = 8
 _MAX_PATTERN = 256

@@ -18,9 +18,9 @@ from pymongo.errors import DuplicateKeyError
 from dicomweb.errors import Conflict, Gone, NotFound, Unavailable
 from dicomweb.ports import JsonDataSet
 from dicomweb.query import Query
-from dicomweb.ups_events import Report, state_report
-from dicomweb.ups_search import result, tree_of
-from dicomweb.ups_workitem import Change, Workitem
+from dicomweb.worklist.events import Report, state_report
+from dicomweb.worklist.search import result, tree_of
+from dicomweb.worklist.transitions import Change, Workitem
 from gateway.jobs.queue import Database
 from gateway.jobs.workitem_search import condition
 from gateway.store import driver

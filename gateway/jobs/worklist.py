@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dicomweb import ups_workitem
 from dicomweb.errors import BadRequest, Forbidden, Unavailable
 from dicomweb.ports import EventQueue, JsonDataSet, Limits, Runner, SearchPage
 from dicomweb.query import AnyOf, Query
-from dicomweb.ups_attributes import check_created
-from dicomweb.ups_events import CANCEL_INFORMATION, WORKLIST, status_change
-from dicomweb.ups_search import KEYS, is_ready, parsed
-from dicomweb.ups_states import CREATED_MODIFIED, UPDATED_MODIFIED
-from dicomweb.ups_subscriptions import WELL_KNOWN
-from dicomweb.ups_workitem import Workitem, lock_of
+from dicomweb.worklist import transitions
+from dicomweb.worklist.attributes import check_created
+from dicomweb.worklist.events import CANCEL_INFORMATION, WORKLIST, status_change
+from dicomweb.worklist.search import KEYS, is_ready, parsed
+from dicomweb.worklist.states import CREATED_MODIFIED, UPDATED_MODIFIED
+from dicomweb.worklist.subscriptions import WELL_KNOWN
+from dicomweb.worklist.transitions import Workitem, lock_of
 from gateway.deid.workitems import WorkitemDeidentifier
 from gateway.jobs import orders, outcomes
 from gateway.jobs.subscriptions import Registration, Subscriptions
@@ -85,7 +85,7 @@ class BoundWorklist:
             stored = replace(stored, order=order.to_document())
             if is_ready(item):
                 await self._check_series(order, plugin)
-        change = ups_workitem.admitted(kept_uid, kept, now)
+        change = transitions.admitted(kept_uid, kept, now)
         stored = replace(stored, subscribers=await self._services.subscriptions.at_creation(change.workitem.item))
         decision = Decision.of(stored, change)
         await self._services.store.add(decision)
@@ -102,7 +102,7 @@ class BoundWorklist:
         kept = await self._services.run(deid, changes) if deid else changes
 
         def decide(stored: Stored) -> Decision:
-            change = ups_workitem.updated(stored.workitem, changes, lock, now, kept)
+            change = transitions.updated(stored.workitem, changes, lock, now, kept)
             if stored.order is not None and {orders.CODES, orders.PARAMETERS, orders.INPUT} & changes.keys():
                 raise BadRequest("What a plugin is to do cannot be changed; cancel the workitem and create another.")
             start = orders.due(changes) if "00404005" in changes else stored.due
@@ -113,10 +113,10 @@ class BoundWorklist:
 
     async def change_state(self, uid: str, information: JsonDataSet, transaction_uid: str) -> str:
         """Set the state."""
-        state, lock, now = ups_workitem.checked_state(information), lock_of(transaction_uid), datetime.now(UTC)
+        state, lock, now = transitions.checked_state(information), lock_of(transaction_uid), datetime.now(UTC)
 
         def decide(stored: Stored) -> Decision:
-            return Decision.of(stored, ups_workitem.changed_state(stored.workitem, state, lock, now))
+            return Decision.of(stored, transitions.changed_state(stored.workitem, state, lock, now))
 
         return (await self._services.store.change(await self._uids(uid), decide)).warning
 
@@ -128,7 +128,7 @@ class BoundWorklist:
         kept = await self._services.run(deid, said) if deid else said
 
         def decide(stored: Stored) -> Decision:
-            change = ups_workitem.cancel_requested(stored.workitem, kept, requester, now)
+            change = transitions.cancel_requested(stored.workitem, kept, requester, now)
             return Decision.of(stored, change, cancel=stored.cancel if change.warning else kept)
 
         return (await self._services.store.change(await self._uids(uid), decide)).warning

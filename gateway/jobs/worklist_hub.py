@@ -12,7 +12,7 @@ from typing import Any
 
 from dicomweb.errors import Unavailable
 from dicomweb.ports import JsonDataSet
-from dicomweb.ups_events import WORKLIST, Report, status_change
+from dicomweb.worklist.events import WORKLIST, Report, status_change
 from gateway.errors import CatalogueUnavailable
 from gateway.jobs.queue import Database
 from gateway.jobs.workitems import WorkitemStore

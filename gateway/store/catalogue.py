@@ -21,7 +21,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
 
 from dicomweb.errors import Gone, NotFound
-from dicomweb.frames import FrameTable
+from dicomweb.pixels.frames import FrameTable
 from dicomweb.ports import StoredInstance
 from dicomweb.resource import Level, Resource
 from gateway.store import driver

@@ -12,7 +12,7 @@ import motor.motor_asyncio  # noqa: F401 - a first import reads files, which mus
 import pytest
 
 from dicomweb.errors import Gone, NotFound
-from dicomweb.frames import FrameTable
+from dicomweb.pixels.frames import FrameTable
 from dicomweb.query import AnyOf, Query
 from dicomweb.resource import Level, Resource
 from gateway.config import MongoSettings

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless, generate_uid
 
-from dicomweb.compress import encode
+from dicomweb.pixels.compress import encode
 from gateway.deid import ocr
 from gateway.deid.uids import UidMap
 from tests.burned_in import burn

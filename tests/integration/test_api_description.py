@@ -25,7 +25,8 @@ async def test_every_route_of_the_whole_server_is_described(core, client):
     registered = {
         (route.resource.canonical, route.method)
         for route in client.server.app.router.routes()
-        if route.resource.canonical.startswith(("/api/v1", "/dicomweb")) and route.method not in ("HEAD", "OPTIONS")
+        if route.resource.canonical.startswith(("/api/v1", "/dicomweb", "/wado"))
+        and route.method not in ("HEAD", "OPTIONS")
     }
     described = {(path, method.upper()) for path, item in document["paths"].items() for method in item}
     assert registered == described

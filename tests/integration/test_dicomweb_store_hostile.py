@@ -191,7 +191,7 @@ class TestMetadata:
 
 
 async def test_the_spool_is_bounded_and_given_back(core, serve, monkeypatch):
-    from dicomweb.spool import SpoolFolder
+    from dicomweb.storing.spool import SpoolFolder
 
     folder = SpoolFolder(core.settings.data.dir / "spool", max_files=1, max_bytes=3 << 20)
     monkeypatch.setattr("gateway.app._spool", lambda _: folder)

@@ -9,7 +9,7 @@ import pytest
 
 from dicomweb import dicom_xml
 from dicomweb.ports import Limits
-from dicomweb.ups_search import matches, parsed, tree_of
+from dicomweb.worklist.search import matches, parsed, tree_of
 from gateway.jobs import workitems
 from tests.ups_support import PERFORMER, Worklist, coded, element, new_uid, performed, state, state_of, workitem
 
@@ -259,7 +259,7 @@ async def test_a_page_is_bounded_in_bytes(worklist, monkeypatch):
 
 
 async def test_search_agrees_with_the_filter_that_subscriptions_use(worklist):
-    """What MongoDB finds is what `ups_search.matches` finds."""
+    """What MongoDB finds is what `worklist.search.matches` finds."""
     stored = [
         await worklist.get(await worklist.create(workitem(**attributes)))
         for attributes in (

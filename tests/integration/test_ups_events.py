@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiohttp import WSMsgType
 
-from dicomweb.ups_subscriptions import FILTERED, GLOBAL
+from dicomweb.worklist.subscriptions import FILTERED, GLOBAL
 from gateway.jobs import worklist_hub
 from tests.ups_support import PERFORMER, Worklist, coded, element, event, new_uid, state_of, workitem
 

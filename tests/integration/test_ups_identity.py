@@ -5,7 +5,7 @@ import logging
 import pytest
 from bson import BSON
 
-from dicomweb.ups_subscriptions import FILTERED, GLOBAL
+from dicomweb.worklist.subscriptions import FILTERED, GLOBAL
 from gateway.api import worklist as api_worklist
 from tests.integration.jobs_support import plugins, store_series
 from tests.ups_support import (

@@ -11,8 +11,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicomweb.render import render
-from dicomweb.render_options import Options, Window
+from dicomweb.rendering.options import Options, Window
+from dicomweb.rendering.render import render
 from tests.dicomweb_support import store
 from tests.samples import ct
 

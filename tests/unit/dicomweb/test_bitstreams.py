@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
-from dicomweb import bitstreams
 from dicomweb.errors import BadRequest
 from dicomweb.negotiate import COMPRESSED
+from dicomweb.pixels import bitstreams
 
 
 def described(path):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.encaps import get_frame
 
-from dicomweb import codecs, transcode
 from dicomweb.errors import TooLarge
+from dicomweb.pixels import codecs, transcode
 
 ORIGINAL = "transfer-syntaxes/ct-littleendianexplicit.dcm"
 

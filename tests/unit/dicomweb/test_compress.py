@@ -13,9 +13,10 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 
-from dicomweb import codecs, compress, offers, transcode
-from dicomweb.compress import FORMATS, Unencodable
+from dicomweb import offers
 from dicomweb.negotiate import LOSSY
+from dicomweb.pixels import codecs, compress, transcode
+from dicomweb.pixels.compress import FORMATS, Unencodable
 
 JPEG_LOSSLESS, JPEG_LS, JPEG_2000, RLE = (f"1.2.840.10008.1.2.{number}" for number in ("4.70", "4.80", "4.90", "5"))
 BASELINE, NEAR, HTJ2K_LOSSY = (f"1.2.840.10008.1.2.4.{number}" for number in (50, 81, 203))

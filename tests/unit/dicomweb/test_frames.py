@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomweb.errors import BadRequest, NotFound
-from dicomweb.frames import FrameTable, encapsulated, native
+from dicomweb.pixels.frames import FrameTable, encapsulated, native
 from dicomweb.wado_pixels import parse_frames
 
 

@@ -8,13 +8,12 @@ from PIL import Image, ImageCms, ImageSequence
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicomweb import color_profiles, encoders
-from dicomweb.annotation import burn_in, corners
 from dicomweb.errors import BadRequest
-from dicomweb.overlays import graphics
-from dicomweb.render import pixel_aspect, render
-from dicomweb.render_options import Options, Viewport, Window
-from dicomweb.rendering import frame_ms
+from dicomweb.rendering.annotation import burn_in, corners
+from dicomweb.rendering.options import Options, Viewport, Window
+from dicomweb.rendering.overlays import graphics
+from dicomweb.rendering.render import pixel_aspect, render
+from dicomweb.rendering.renderer import color_profiles, encoders, frame_ms
 from tests.samples import ct
 
 WINDOW = Window(127.5, 255, "LINEAR_EXACT")

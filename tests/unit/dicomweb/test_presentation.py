@@ -7,9 +7,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomweb.errors import TooLarge
-from dicomweb.presentation import picture, references
-from dicomweb.presentation_graphics import Placement
-from dicomweb.render_options import Viewport
+from dicomweb.rendering.graphics import Placement
+from dicomweb.rendering.options import Viewport
+from dicomweb.rendering.presentation import picture, references
 from tests.samples import ct
 
 IMAGE = ct(Rows=8, Columns=12)

@@ -100,7 +100,11 @@ def test_switches_may_come_before_or_after_what_they_change(first):
         ("20200101-20200103", "1000-1800", {("00080020",): Span("202001011000", "202001031800")}),
         ("20200101-", "1000-", {("00080020",): Span("202001011000", None)}),
         ("-20200101", "-1000", {("00080020",): Span(None, "202001011000")}),
-        ("20200101-20200103", "1000-", {("00080020",): Between("20200101", "20200103"), ("00080030",): Between("1000", None)}),
+        (
+            "20200101-20200103",
+            "1000-",
+            {("00080020",): Between("20200101", "20200103"), ("00080030",): Between("1000", None)},
+        ),
         ("20200101", "1000-1800", {("00080020",): AnyOf(("20200101",)), ("00080030",): Between("1000", "1800")}),
     ],
 )  # fmt: skip
@@ -199,16 +203,22 @@ def test_query_strings_are_percent_encoded_utf_8():
     ]  # fmt: skip
 
 
+def refusal(parameters):
+    """What is said of parameters that are refused; nothing if they are read."""
+    try:
+        parse(Level.INSTANCE, parameters)
+    except BadRequest as exc:
+        return exc.message
+    return ""
+
+
 @given(st.text(max_size=60))
 def test_any_query_string_is_split_or_refused(text):
     try:
         parameters = split(text)
     except BadRequest:
         return
-    try:
-        parse(Level.INSTANCE, parameters)
-    except BadRequest as exc:
-        assert exc.message.isprintable()
+    assert refusal(parameters).isprintable()
 
 
 @given(st.sampled_from(Level), st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), max_size=5))
@@ -237,7 +247,5 @@ def test_any_value_is_read_or_refused(name, value):
 )
 def test_likely_values_are_read_or_refused_with_every_switch(path, value, empty, multiple):
     switches = [("emptyvaluematching", str(empty).lower()), ("multiplevaluematching", str(multiple).lower())]
-    try:
-        parse(Level.INSTANCE, [(".".join(path), value), *switches])
-    except BadRequest as exc:
-        assert len(value) < 4 or value not in exc.message  # errors hold no value
+    said = refusal([(".".join(path), value), *switches])
+    assert len(value) < 4 or value not in said  # errors hold no value

@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomweb.errors import BadRequest
-from dicomweb.grayscale import apply_window
-from dicomweb.render import render
-from dicomweb.render_options import RENDERED, THUMBNAIL, Options, Parameters, Viewport, Window
+from dicomweb.rendering.grayscale import apply_window
+from dicomweb.rendering.options import RENDERED, THUMBNAIL, Options, Parameters, Viewport, Window
+from dicomweb.rendering.render import render
 
 
 def parse_options(query, max_pixels=1 << 20) -> Options:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from dicomweb.errors import BadRequest
-from dicomweb.render_options import RENDERED, THUMBNAIL, Options, Parameters, Viewport, parse_viewport
+from dicomweb.rendering.options import RENDERED, THUMBNAIL, Options, Parameters, Viewport, parse_viewport
 
 TEXT = st.text(max_size=40) | st.from_regex(r"-?[0-9.,eE+-]{0,30}", fullmatch=True)
 NUMBERS = st.floats(-1e4, 1e4).map(lambda number: f"{number:.3f}")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicomweb.report import to_html, to_text
+from dicomweb.rendering.report import to_html, to_text
 
 
 def code(meaning, value="X") -> Sequence:

@@ -11,13 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from dicomweb import dicom_json
 from dicomweb.errors import BadRequest
-from dicomweb.ups_attributes import check_changes, check_created, check_form, unmet
-from dicomweb.ups_events import EventType, changed, data_set
-from dicomweb.ups_search import tree_of
-from dicomweb.ups_states import TRANSITIONS, State, Told, answer
-from dicomweb.ups_subscriptions import STEPS, Action, Subscription, checked_ae_title
-from dicomweb.ups_table import RETURNED, RULES
-from dicomweb.ups_workitem import (
+from dicomweb.worklist.attributes import check_changes, check_created, check_form, unmet
+from dicomweb.worklist.events import EventType, changed, data_set
+from dicomweb.worklist.search import tree_of
+from dicomweb.worklist.states import TRANSITIONS, State, Told, answer
+from dicomweb.worklist.subscriptions import STEPS, Action, Subscription, checked_ae_title
+from dicomweb.worklist.table import RETURNED, RULES
+from dicomweb.worklist.transitions import (
     cancel_requested,
     canceled,
     changed_state,

@@ -4,8 +4,8 @@ import pytest
 
 from dicomweb.errors import BadRequest
 from dicomweb.ports import Limits
-from dicomweb.ups_search import filter_pairs, matches, parsed, result, tree_of
-from dicomweb.ups_table import RETURNED
+from dicomweb.worklist.search import filter_pairs, matches, parsed, result, tree_of
+from dicomweb.worklist.table import RETURNED
 from tests.ups_support import coded, element, workitem
 
 ITEM = workitem(

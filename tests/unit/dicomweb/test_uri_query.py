@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from dicomweb.errors import BadRequest
-from dicomweb.render_options import Viewport, Window
+from dicomweb.rendering.options import Viewport, Window
 from dicomweb.uri_query import KNOWN, View, parse
 from dicomweb.wado_uri import viewport
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from dicomweb.errors import BadRequest
-from dicomweb.planes import planes_of
-from dicomweb.volume_options import Animation, Reformatting, Selection, View, parse
-from dicomweb.volume_selection import affine, select
+from dicomweb.volumetric.options import Animation, Reformatting, Selection, View, parse
+from dicomweb.volumetric.planes import planes_of
+from dicomweb.volumetric.selection import affine, select
 
 
 def element(*values):

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dicomweb.camera import camera
-from dicomweb.cubic import cubic
 from dicomweb.errors import BadRequest
-from dicomweb.render_options import Options, Window
-from dicomweb.reslice import reslice
-from dicomweb.screen import around
-from dicomweb.shading import transfer
-from dicomweb.volume import Volume
-from dicomweb.volume_options import Animation, Reformatting, View, VolumeOptions
-from dicomweb.volume_pictures import cameras_of, response_module
-from dicomweb.volume_render import compose, project
+from dicomweb.rendering.options import Options, Window
+from dicomweb.volumetric.camera import camera
+from dicomweb.volumetric.compositing import compose, project
+from dicomweb.volumetric.cubic import cubic
+from dicomweb.volumetric.options import Animation, Reformatting, View, VolumeOptions
+from dicomweb.volumetric.pictures import cameras_of, response_module
+from dicomweb.volumetric.reslice import reslice
+from dicomweb.volumetric.screen import around
+from dicomweb.volumetric.shading import transfer
+from dicomweb.volumetric.volume import Volume
 
 # For each orientation: which way (in LPS) the picture's right and its top point.
 SEEN = {

@@ -18,7 +18,10 @@ def names(section: str, option: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", names("options", "install_requires") + names("options.extras_require", "embedded") + ["motor", "cupy", "rapidocr", "onnxruntime"]
+    "name",
+    names("options", "install_requires")
+    + names("options.extras_require", "embedded")
+    + ["motor", "cupy", "rapidocr", "onnxruntime"],
 )
 def test_every_dependency_is_explained(name: str) -> None:
     assert re.search(rf"\b{re.escape(name)}\b", (ROOT / "docs" / "dependencies.md").read_text())
