@@ -18,7 +18,7 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.python setup.cfg pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,ocr]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed setup.cfg
