@@ -47,6 +47,11 @@ class Hole:
         vr = self.vr if self.vr in _LONG or length <= _MAX_SHORT else "UN"  # PS3.5 section 6.2.2, note 8
         return element_head(self.tag, vr, length)
 
+    @property
+    def padding(self) -> bytes:
+        """What makes an odd length even."""
+        return _padding(self.vr)
+
 
 #: Consecutive parts of an encoded data set.
 Piece = bytes | Hole
@@ -153,20 +158,26 @@ def _joined(pieces: Iterable[Piece]) -> list[Piece]:
 def pack(tag: str, vr: str, value: bytes) -> bytes:
     """A whole element, padded to an even length (PS3.5 section 6.2)."""
     if len(value) % 2:
-        value += b" " if vr in _TEXT and vr != "UI" else b"\0"
+        value += _padding(vr)
     if vr not in _LONG and len(value) > _MAX_SHORT:
         vr = "UN"
     return element_head(tag, vr, len(value)) + value
 
 
+def _padding(vr: str) -> bytes:
+    return b" " if vr in _TEXT and vr != "UI" else b"\0"
+
+
 def _value(tag: str, vr: str, values: list[Any]) -> bytes:
     try:
+        if vr in BINARY:  # has no Value (PS3.18 Table F.2.3-1); numbers do not tell how many bytes each of them is
+            raise _bad(tag)
         if vr in _STRUCT:
-            number = _real if vr in ("FD", "FL") else int
+            number = _real if vr in ("FD", "FL") else _whole
             return struct.pack(f"<{len(values)}{_STRUCT[vr]}", *map(number, values))
         if vr == "AT":
             return b"".join(struct.pack("<HH", int(one[:4], 16), int(one[4:8], 16)) for one in values)
-        text = _TO_TEXT.get(vr, str)
+        text = _TO_TEXT.get(vr, _string)
         return "\\".join("" if one is None else text(one) for one in values).encode("utf-8")
     except (ValueError, TypeError, KeyError, AttributeError, struct.error, OverflowError):
         raise _bad(tag) from None  # the cause quotes the value
@@ -174,13 +185,27 @@ def _value(tag: str, vr: str, values: list[Any]) -> bytes:
 
 def _inline(tag: str, text: Any) -> bytes:
     try:
-        return base64.b64decode(text)
-    except (TypeError, ValueError, binascii.Error):
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (AttributeError, TypeError, ValueError, binascii.Error):
         raise _bad(tag) from None
 
 
 def _real(value: Any) -> float:
     return math.nan if value is None else float(value)
+
+
+def _whole(value: Any) -> int:
+    """A number as it is, never cut."""
+    number = int(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError
+    return number
+
+
+def _string(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError
+    return str(value)
 
 
 def _person(value: Any) -> str:
@@ -193,11 +218,11 @@ def _decimal(value: Any) -> str:
     """A decimal string of at most 16 characters."""
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(format_number_as_ds(value))
-    return str(value)
+    return _string(value)
 
 
 def _integer(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) else str(value)
+    return str(_whole(value)) if isinstance(value, float) else _string(value)
 
 
 _TO_TEXT: dict[str, Callable[[Any], str]] = {"PN": _person, "DS": _decimal, "IS": _integer}

@@ -238,9 +238,10 @@ def _read_values(vr: str, element: Element) -> list[Any]:
 
 def _number(child: Element, following: int, largest: int) -> int:
     text = child.get("number", str(following))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= largest:
+    number = int(text) if re.fullmatch("0{0,9}[1-9][0-9]{0,8}", text) else 0
+    if not 1 <= number <= largest:
         raise BadRequest("The number of a value is not valid.")
-    return int(text)
+    return number
 
 
 def _read_value(vr: str, element: Element) -> Any:

@@ -253,7 +253,7 @@ async def _filled(
         async for chunk in spool.get(value):
             yield chunk
     if length % 2:
-        yield b"\0"
+        yield hole.padding
 
 
 def _file_meta(instance: Instance, syntax: str) -> bytes:

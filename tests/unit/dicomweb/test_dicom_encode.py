@@ -83,6 +83,31 @@ def test_lenient_forms():
     assert decoded({"00100020": {"vr": "LO"}}).PatientID == ""
 
 
+@pytest.mark.parametrize(
+    "element",
+    [
+        {"vr": "OW", "Value": [1, 2, 3]},
+        {"vr": "UN", "Value": [1]},
+        {"vr": "OB", "InlineBinary": "AA!!AA=="},
+        {"vr": "OB", "InlineBinary": 5},
+        {"vr": "US", "Value": [3.7]},
+        {"vr": "IS", "Value": [3.7]},
+        {"vr": "IS", "Value": [{}]},
+        {"vr": "DS", "Value": [[1]]},
+        {"vr": "LO", "Value": [{"Alphabetic": "A"}]},
+        {"vr": "LO", "Value": [True]},
+    ],
+)
+def test_no_value_is_made_up(element):
+    """Rather a refusal than bytes that nobody meant."""
+    with pytest.raises(BadRequest):
+        decoded({"00091010": element})
+
+
+def test_padding():
+    assert [Hole("00091010", vr, "u").padding for vr in ("UT", "UI", "OB")] == [b" ", b"\0", b"\0"]
+
+
 def test_holes_are_where_the_value_belongs():
     item = {
         "0040a730": {"vr": "SQ", "Value": [{"00700022": {"vr": "FL", "BulkDataURI": "points"}}]},

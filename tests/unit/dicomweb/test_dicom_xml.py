@@ -189,6 +189,8 @@ def model(inner):
         model('<DicomAttribute tag="00100020" vr="LO"/><DicomAttribute tag="00100020" vr="LO"/>'),
         model('<DicomAttribute tag="00100020" vr="LO"><Value number="0">a</Value></DicomAttribute>'),
         model('<DicomAttribute tag="00100020" vr="LO"><Value number="4000000000">a</Value></DicomAttribute>'),
+        model('<DicomAttribute tag="00100020" vr="LO"><Value number="0000000019999999">a</Value></DicomAttribute>'),
+        model(f'<DicomAttribute tag="00100020" vr="LO"><Value number="1{"0" * 5000}">a</Value></DicomAttribute>'),
         model('<DicomAttribute tag="00420011" vr="OB"><BulkData uuid="1"/></DicomAttribute>'),
         model('<DicomAttribute tag="00400275" vr="SQ"><Item number="1">' * 300 + "</Item></DicomAttribute>" * 300),
     ],
