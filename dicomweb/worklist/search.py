@@ -142,9 +142,13 @@ def bounds(match: Between | Span, vr: str) -> tuple[str, str]:
 
 
 def regex(pattern: str) -> str:
-    """A pattern with `*` and `?` as a regular expression that both Python and PCRE read alike."""
-    parts = {"*": ".*", "?": "."}
-    return "(?s)^" + "".join(parts.get(one, re.escape(one)) for one in pattern) + "$"
+    """A pattern with `*` and `?` as a regular expression that both Python and PCRE read alike.
+
+    Each piece between asterisks is taken where it is found first, and never again elsewhere: no pattern takes long.
+    """
+    first, *others = (re.escape(piece).replace(r"\?", ".") for piece in pattern.split("*"))
+    middle = "".join(f"(?>.*?{piece})" for piece in others[:-1] if piece)
+    return f"(?s)^{first}{middle}" + "".join(f".*{last}" for last in others[-1:]) + "$"
 
 
 def wanted_words(match: AnyOf | Wildcard) -> list[tuple[str, list[str]]]:

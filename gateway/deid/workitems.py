@@ -28,6 +28,7 @@ from gateway.deid.profile import load_profile
 #: to where things are, which name hosts, titles and original UIDs.
 _OPERATIONAL: Final = MappingProxyType(
     {
+        0x00080201: "keep",  # Timezone Offset From UTC, of all these times
         0x00404005: "keep",  # Scheduled Procedure Step Start DateTime
         0x00404008: "keep",  # Scheduled Procedure Step Expiration DateTime
         0x00404010: "keep",  # Scheduled Procedure Step Modification DateTime

@@ -87,10 +87,10 @@ class Subscriptions:
 
     async def register(self, registration: Registration) -> None:
         """Subscribe to all workitems, or to all that match, that there are and will be."""
-        await self._register(registration)
         action = Action.SUBSCRIBE_GLOBAL_LOCKED if registration.locked else Action.SUBSCRIBE_GLOBAL
         query = registration.query
-        chosen = condition(query.matches, fuzzy=query.fuzzy) if registration.pairs else {}
+        chosen = condition(query.matches, fuzzy=query.fuzzy) if registration.pairs else {}  # may refuse the filter
+        await self._register(registration)
         tells = STEPS[action][State.NONE].tells
         await self._store.subscribe_all(registration.subscriber(), chosen, tells=tells)
 

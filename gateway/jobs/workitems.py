@@ -27,6 +27,9 @@ from gateway.store import driver
 from gateway.store.driver import wrapped
 
 MAX_WORKITEMS = 100_000
+#: Bytes of a workitem as JSON that updates may make it grow to: as BSON, with what is kept beside it, it may have four
+#: times as many, and a document 16 MiB.
+MAX_ITEM_BYTES = 2 << 20
 #: Bytes of stored workitems in one page of results; the rest is left for the next page.
 MAX_PAGE_BYTES = 16 << 20
 #: How long it is known that a workitem did exist.
@@ -79,7 +82,7 @@ class Stored:
         locked = any(one.locked for one in self.subscribers)
         return {
             "item": workitem.item,
-            "size": len(json.dumps(workitem.item)),
+            "size": size_of(workitem.item),
             "lock": workitem.lock,
             "keys": tree_of(workitem.item),
             "state": str(workitem.state),
@@ -134,13 +137,17 @@ class WorkitemStore:
     @wrapped()
     async def add(self, decision: Decision) -> None:
         """Keep a new workitem; raise Conflict if there is or was one with its UID."""
-        if await self._items.estimated_document_count() >= self._max:
+        if await self._items.estimated_document_count() >= self._max and await self._count() >= self._max:
             raise Unavailable("The worklist is full; try again when some workitems have expired.")
         document = decision.stored.to_document(self.keep) | _notice(decision, 1)
         try:
             await self._items.insert_one({"_id": decision.stored.workitem.uid, "version": 1, **document})
         except DuplicateKeyError:
             raise Conflict("There is a workitem with this UID already.") from None
+
+    async def _count(self) -> int:
+        """How many workitems there are, without those of which only the UID is left."""
+        return int(await self._items.count_documents({"state": {"$gt": ""}}))
 
     @wrapped()
     async def get(self, uids: Iterable[str]) -> Stored:
@@ -241,6 +248,11 @@ class WorkitemStore:
         now = datetime.now(UTC)
         stone = {"_id": "$_id", "gone": {"$literal": True}, "forget": {"$literal": now + _REMEMBERED}}
         await self._items.update_many({"expires": {"$lte": now}}, [{"$replaceWith": stone}])
+
+
+def size_of(item: JsonDataSet) -> int:
+    """How large a workitem is, in bytes of JSON."""
+    return len(json.dumps(item))
 
 
 def _present() -> dict[str, Any]:

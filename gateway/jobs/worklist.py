@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dicomweb.errors import BadRequest, Forbidden, Unavailable
+from dicomweb.errors import BadRequest, Forbidden, TooLarge, Unavailable
 from dicomweb.ports import EventQueue, JsonDataSet, Limits, Runner, SearchPage
 from dicomweb.query import AnyOf, Query
 from dicomweb.worklist import transitions
@@ -22,7 +22,7 @@ from dicomweb.worklist.transitions import Workitem, lock_of
 from gateway.deid.workitems import WorkitemDeidentifier
 from gateway.jobs import orders, outcomes
 from gateway.jobs.subscriptions import Registration, Subscriptions
-from gateway.jobs.workitems import Decision, Stored, Subscriber, WorkitemStore
+from gateway.jobs.workitems import MAX_ITEM_BYTES, Decision, Stored, Subscriber, WorkitemStore, size_of
 from gateway.jobs.worklist_hub import WorklistHub
 from ray_plugins.registry import Registry
 from ray_plugins.sdk import Plugin
@@ -103,9 +103,11 @@ class BoundWorklist:
 
         def decide(stored: Stored) -> Decision:
             change = transitions.updated(stored.workitem, changes, lock, now, kept)
+            if size_of(change.workitem.item) > MAX_ITEM_BYTES:
+                raise TooLarge(f"A workitem may have at most {MAX_ITEM_BYTES} bytes.")
             if stored.order is not None and {orders.CODES, orders.PARAMETERS, orders.INPUT} & changes.keys():
                 raise BadRequest("What a plugin is to do cannot be changed; cancel the workitem and create another.")
-            start = orders.due(changes) if "00404005" in changes else stored.due
+            start = orders.due(stored.workitem.item | changes) if "00404005" in changes else stored.due
             return Decision.of(stored, change, due=start)
 
         await self._services.store.change(await self._uids(uid), decide)

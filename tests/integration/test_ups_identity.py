@@ -1,6 +1,7 @@
 """Under a profile no identity that a workitem, an update, a cancel request or a filter names is kept or told."""
 
 import logging
+from datetime import UTC, datetime
 
 import pytest
 from bson import BSON
@@ -131,6 +132,16 @@ async def test_nothing_planted_is_found_anywhere(strict, serve, caplog):
         assert clean(answer), answer
     assert clean(await everything(strict))
     assert clean(caplog.text)
+
+
+async def test_the_zone_of_scheduling_times_is_kept(open_archive, serve):
+    core = await open_archive(ISTHMUS_INGEST__PROFILE="basic")
+    worklist = Worklist(await serve(core))
+    uid = await worklist.create(workitem(t00080201=element("SH", "+0500")))
+    assert (await worklist.get(uid))["00080201"]["Value"] == ["+0500"]
+    await worklist.update(uid, {"00404005": element("DT", "20300102030405")})
+    document = await core.catalogue.db["workitems"].find_one({"_id": uid})
+    assert document["due"] == datetime(2030, 1, 1, 22, 4, 5, tzinfo=UTC)
 
 
 async def test_what_the_work_runs_by_is_kept(strict, serve):

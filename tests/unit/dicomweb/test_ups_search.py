@@ -1,10 +1,15 @@
 """Searching workitems: what matches, what is returned, what a filter may be."""
 
+import re
+from fnmatch import fnmatchcase
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dicomweb.errors import BadRequest
 from dicomweb.ports import Limits
-from dicomweb.worklist.search import filter_pairs, matches, parsed, result, tree_of
+from dicomweb.worklist.search import filter_pairs, matches, parsed, regex, result, tree_of
 from dicomweb.worklist.table import RETURNED
 from tests.ups_support import coded, element, workitem
 
@@ -84,3 +89,8 @@ def test_filters() -> None:
     for bad in ("", "SCHEDULED", "Nonsense=1", "WorklistLabel=", "limit=1"):
         with pytest.raises(BadRequest):
             filter_pairs(bad)
+
+
+@given(st.text("ab*?\\.", max_size=12), st.text("ab\\.", max_size=20))
+def test_a_pattern_means_what_it_means_elsewhere(pattern: str, value: str) -> None:
+    assert bool(re.match(regex(pattern), value)) == fnmatchcase(value, pattern)
