@@ -34,13 +34,16 @@ _MALFORMED = "The images have malformed attributes and cannot be rendered as a v
 
 
 class WadoVolumetric:
-    """The handlers of rendered volumes; one is rendered at a time, that other requests keep a processor."""
+    """The handlers of rendered volumes.
+
+    One is loaded and rendered at a time: other requests keep a processor, and those that wait hold no volume.
+    """
 
     def __init__(self, services: Services, headers: Headers) -> None:
         self._services = services
         self._headers = headers
         self._volumes = Volumes(services.run, services.limits)
-        self._rendering = asyncio.Lock()
+        self._turn = asyncio.Lock()
 
     def rendered(self, reformatting: Reformatting) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The handler of `…/renderedmpr` or `…/rendered3d`."""
@@ -72,14 +75,16 @@ class WadoVolumetric:
         etag = multipart.boundary_for(key, str(options), str(offer))
         if offer is not None and (response := not_modified(request, etag)):
             return response
-        loaded = await self._volumes.get(key, planes, readers)
-        fields = [f"299 {self._services.public_base(request)}: {text}" for text in warnings]
         if offer is None:
-            module = response_module(loaded.volume, options)
+            async with self._turn:
+                loaded = await self._volumes.get(key, planes, readers)
+                module = await self._services.run(guarded, response_module, loaded.volume, options)
             return await data_set(request, self._services, module)
         header = await readers[planes[len(planes) // 2].instance_uid].header()
-        async with self._rendering:
+        async with self._turn:
+            loaded = await self._volumes.get(key, planes, readers)
             body = await self._services.run(guarded, picture, loaded, options, header, offer.media_type)
+        fields = [f"299 {self._services.public_base(request)}: {text}" for text in warnings]
         if not offer.multipart:
             return await send(request, [body], offer.content_type, etag, warnings=fields)
         url = f"{self._services.public_base(request)}/{resource.path}/{request.path.rsplit('/', 1)[1]}"

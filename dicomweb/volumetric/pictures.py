@@ -93,7 +93,7 @@ def _images(loaded: Loaded, options: VolumeOptions, cameras: Sequence[Camera]) -
     if options.reformatting is Reformatting.MPR:
         seen = screen.around(volume.corners_mm, cameras, float(volume.spacing_mm.min()), _side(len(cameras)))
         for one in cameras:
-            yield _gray(reslice(volume, one, seen, method, options.slab_mm), volume, window)
+            yield _gray(reslice(volume, one, seen, method, options.slab_mm, len(cameras)), volume, window)
         return
     grid = loaded.grid(len(cameras))
     seen = screen.around(volume.corners_mm, cameras, grid.voxel_mm, _side(len(cameras)))

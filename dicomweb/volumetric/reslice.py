@@ -11,17 +11,21 @@ from dicomweb.volumetric.camera import Camera
 from dicomweb.volumetric.screen import Screen
 from dicomweb.volumetric.volume import Volume
 
-#: A slab takes at most so many samples, about 4 s; thicker ones are sampled at wider steps.
+#: A slab, or those of an animation together, take at most so many samples, about 4 s; what is more is sampled at
+#: wider steps.
 _MAX_SAMPLES = 1 << 27
 
 
-def reslice(volume: Volume, camera: Camera, screen: Screen, method: str, slab_mm: float | None) -> NDArray[np.float32]:
+def reslice(
+    volume: Volume, camera: Camera, screen: Screen, method: str, slab_mm: float | None, frames: int = 1
+) -> NDArray[np.float32]:
     """Sample the plane through the point that the camera looks at, or a slab around it.
 
     Parameters
     ----------
     method : MAXIMUM_IP, MINIMUM_IP or AVERAGE_IP, along the view through the slab.
     slab_mm : thickness of the slab; None for the plane alone.
+    frames : how many pictures the animation has that this is one of.
 
     Returns
     -------
@@ -32,7 +36,7 @@ def reslice(volume: Volume, camera: Camera, screen: Screen, method: str, slab_mm
     start = inverse @ (screen.origin(camera) - volume.affine[:3, 3])
     combined = np.full((screen.rows, screen.columns), np.nan, np.float32)
     count = np.zeros(combined.shape, np.int32)
-    limit = max(2, _MAX_SAMPLES // (screen.rows * screen.columns))
+    limit = max(2, _MAX_SAMPLES // (screen.rows * screen.columns * frames))
     slab_mm = None if slab_mm is None else min(slab_mm, 2 * volume.diagonal_mm)
     for depth in _depths(inverse @ camera.forward, slab_mm, limit):
         sample = _plane(volume, matrix, start + matrix[:, 0] * depth, screen)

@@ -17,6 +17,7 @@ from dicomweb.pixels.functional_groups import number
 from dicomweb.ports import Limits, Runner
 from dicomweb.rendering.grayscale import stored_window
 from dicomweb.rendering.options import FUNCTIONS, Window
+from dicomweb.rendering.renderer import guarded
 from dicomweb.stored import Reader
 from dicomweb.volumetric.cubic import Cubic, cubic
 from dicomweb.volumetric.planes import Plane
@@ -57,13 +58,12 @@ class Loaded:
 
 
 class Volumes:
-    """Loads volumes, one at a time, and keeps those that were last asked for."""
+    """Loads volumes and keeps those that were last asked for; callers take turns."""
 
     def __init__(self, run: Runner, limits: Limits) -> None:
         self._run = run
         self._max_bytes = limits.max_volume_bytes
         self._kept: OrderedDict[str, Loaded] = OrderedDict()
-        self._loading = asyncio.Lock()
 
     async def get(self, key: str, planes: Sequence[Plane], readers: Mapping[str, Reader]) -> Loaded:
         """The volume of sorted planes; `key` names their content, `readers` give the pixels by SOP Instance UID.
@@ -74,18 +74,18 @@ class Volumes:
         TooLarge : it would take more memory than one may.
         NotAcceptable : a plane cannot be decoded.
         """
-        matrix = affine(planes)
-        dtype = _dtype(planes)
+        loaded = self._kept.get(key)
+        if loaded is not None:
+            self._kept.move_to_end(key)
+            return loaded
+        matrix = await self._run(guarded, affine, planes)
+        dtype = await self._run(guarded, _dtype, planes)
         size = len(planes) * planes[0].shape[0] * planes[0].shape[1] * dtype.itemsize
         if size > self._max_bytes:
             raise TooLarge("The volume is too large to be rendered; choose fewer images by attributes to match.")
-        async with self._loading:
-            loaded = self._kept.get(key)
-            if loaded is None:
-                self._make_room(size)
-                array = await self._load(planes, readers, dtype)
-                loaded = self._kept[key] = Loaded(_volume(array, matrix, planes))
-            self._kept.move_to_end(key)
+        self._make_room(size)
+        array = await self._load(planes, readers, dtype)
+        loaded = self._kept[key] = Loaded(_volume(array, matrix, planes))
         return loaded
 
     def _make_room(self, size: int) -> None:

@@ -1,5 +1,7 @@
 """Rendered volumes over HTTP, from real series: planes that are the images, orientations, refusals, bounds."""
 
+import asyncio
+import gc
 import io
 from dataclasses import replace
 
@@ -10,8 +12,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
-from dicomweb import routes
+from dicomweb import routes, wado_volumetric
 from dicomweb.ports import Limits, Services
+from dicomweb.volumetric.volumes import Loaded
 from gateway.archive import Source
 from gateway.middleware import answer_errors
 from tests.dicomweb_support import parts, path_of, store
@@ -241,3 +244,22 @@ async def test_volumes_are_bounded(core):
         assert (await status(client, path_of(small[0]).split("/instances")[0] + "/renderedmpr"))[0] == 200
         found, reason = await status(client, path_of(large[0]).split("/instances")[0] + "/renderedmpr")
         assert (found, "too large" in reason) == (413, True)
+
+
+async def test_who_waits_for_a_turn_holds_no_volume(client, monkeypatch):
+    stacks = [stack(6) for _ in range(6)]
+    for images in stacks:
+        await store(client, *images)
+    held = []
+
+    def counted(*given):
+        held.append(sum(isinstance(one, Loaded) for one in gc.get_objects()))
+        return picture_of(*given)
+
+    picture_of = wado_volumetric.picture
+    monkeypatch.setattr(wado_volumetric, "picture", counted)
+    paths = [path_of(images[0]).split("/instances")[0] + "/renderedmpr" for images in stacks]
+    answers = await asyncio.gather(*[status(client, path) for path in paths])
+    assert [found for found, _ in answers] == [200] * 6
+    assert len(held) == 6
+    assert 1 <= min(held) <= max(held) <= 3  # those that are kept, and one more while it is being let go

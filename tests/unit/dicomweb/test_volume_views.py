@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from dicomweb.errors import BadRequest
 from dicomweb.rendering.options import Options, Window
+from dicomweb.volumetric import reslice as volume_reslice
 from dicomweb.volumetric.camera import camera
 from dicomweb.volumetric.compositing import compose, project
 from dicomweb.volumetric.cubic import cubic
@@ -145,6 +146,19 @@ class TestReslice:
         assert np.allclose(least, inside.min(axis=0), atol=1)
         assert np.allclose(mean, inside.mean(axis=0), atol=1)
         assert (most >= thin - 1e-3).all()
+
+    def test_slabs_of_an_animation_share_the_samples_of_one(self, monkeypatch):
+        volume, ball = phantom(spacing=(2.0, 2.0, 2.0))
+        cam = camera(View("f"), ball, 10.0)
+        screen = around(volume.corners_mm, [cam], 2.0)
+        looks = []
+        monkeypatch.setattr("dicomweb.volumetric.reslice._MAX_SAMPLES", 16 * screen.rows * screen.columns)
+        plane = volume_reslice._plane
+        monkeypatch.setattr(volume_reslice, "_plane", lambda *given: looks.append(1) or plane(*given))
+        for frames, expected in ((1, 16), (4, 4), (100, 2)):
+            looks.clear()
+            reslice(volume, cam, screen, "MAXIMUM_IP", 80.0, frames)
+            assert len(looks) == expected
 
     def test_nothing_outside(self):
         volume, _ = phantom()
