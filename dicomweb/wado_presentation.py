@@ -9,7 +9,7 @@ from pydicom import Dataset
 
 from dicomweb import multipart
 from dicomweb.bodies import multipart_type, not_modified, send, send_stream
-from dicomweb.errors import BadRequest, NotAcceptable, NotFound
+from dicomweb.errors import BadRequest, IsthmusError, NotAcceptable, NotFound, TooLarge
 from dicomweb.negotiate import Offer, accepted, choose
 from dicomweb.pixels import transcode
 from dicomweb.ports import Archive, Services
@@ -63,7 +63,7 @@ class RenderedStates:
         instances = await archive.instances(Resource(state.instance.study_uid))
         by_uid = {one.instance_uid: one for one in instances if one.pixel_offset}
         found = []
-        for reference in presentation.references(header):
+        for reference in await self._services.run(guarded, presentation.references, header):
             instance = by_uid.get(reference.instance_uid)
             if instance is not None:
                 reader = Reader(archive, instance, self._headers, self._services.run)
@@ -77,16 +77,18 @@ class RenderedStates:
         self, url: str, state: Dataset, shown: Shown, options: Options, offer: Offer, boundary: str
     ) -> AsyncIterator[bytes]:
         is_first = True
+        failure: IsthmusError = NotAcceptable("None of the images of the presentation state can be rendered.")
         for reader, frame in shown:
             try:
                 body = await self._render(state, reader, frame, options, offer.media_type)
-            except NotAcceptable:
+            except (BadRequest, NotAcceptable, TooLarge) as exc:
+                failure = exc
                 continue
             yield multipart.part_head(boundary, offer.content_type, len(body), url, first=is_first)
             yield body
             is_first = False
         if is_first:
-            raise NotAcceptable("None of the images of the presentation state can be rendered.")
+            raise failure
         yield multipart.closing(boundary)
 
     async def _render(self, state: Dataset, reader: Reader, frame: int, options: Options, media_type: str) -> bytes:

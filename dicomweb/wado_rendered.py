@@ -13,7 +13,7 @@ from aiohttp import web
 
 from dicomweb import multipart
 from dicomweb.bodies import multipart_type, negotiate, not_modified, send, send_stream
-from dicomweb.errors import NotAcceptable
+from dicomweb.errors import BadRequest, IsthmusError, NotAcceptable, TooLarge
 from dicomweb.negotiate import Offer, accepted, choose
 from dicomweb.ports import Archive, Services
 from dicomweb.rendering import renderer
@@ -124,9 +124,10 @@ class WadoRendered:
     ) -> AsyncIterator[bytes]:
         """Part after part, each rendered when the one before is sent; what cannot be rendered is left out.
 
-        Raises NotAcceptable before the first part if there is none at all.
+        Raises what kept the last from being rendered before the first part if there is none at all.
         """
         base, is_first = self._services.public_base(request), True
+        failure: IsthmusError = NotAcceptable("None of the pictures can be rendered; ask for them as they are stored.")
         for target in targets:
             media_type = target.offer.media_type
             content_type = renderer.document_type(media_type)
@@ -137,13 +138,14 @@ class WadoRendered:
                         body = await _joined(target.reader)
                     else:
                         body = await self._render(archive, target.reader, frames, options, media_type)
-                except NotAcceptable:
+                except (BadRequest, NotAcceptable, TooLarge) as exc:  # such as a region that lies outside of this one
+                    failure = exc
                     continue
                 yield multipart.part_head(boundary, content_type, len(body), location, first=is_first)
                 yield body
                 is_first = False
         if is_first:
-            raise NotAcceptable("None of the pictures can be rendered; ask for them as they are stored.")
+            raise failure
         yield multipart.closing(boundary)
 
 

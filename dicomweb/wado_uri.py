@@ -135,7 +135,8 @@ def _presented(
     state: Dataset, header: Dataset, syntax: str, stored: bytes, view: View, media_type: str, max_pixels: int
 ) -> bytes:
     """The first frame as a presentation state shows it; of that picture the region is cut (section 9.5.2.4)."""
-    if header.SOPInstanceUID not in {one.instance_uid for one in presentation.references(state)}:
+    references = renderer.guarded(presentation.references, state)
+    if header.SOPInstanceUID not in {one.instance_uid for one in references}:
         raise BadRequest("The presentation state does not refer to the image.")
     pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
     image = renderer.guarded(presentation.picture, state, header, pixels, photometric, 1, None)

@@ -27,7 +27,7 @@ T = TypeVar("T")
 #: An animation is made in memory: its frames together have at most so many pixels as they are sent.
 MAX_ANIMATED_PIXELS = 1 << 26
 _DEFAULT_FRAME_MS = 100.0
-_MALFORMED = "The image has malformed attributes and cannot be rendered."
+_MALFORMED = "The object has malformed attributes and cannot be rendered."
 
 
 async def still(
@@ -55,7 +55,7 @@ async def text(run: Runner, archive: Archive, reader: Reader, media_type: str) -
     """A structured report as HTML, plain text or the Native DICOM Model."""
     if media_type in (HTML, PLAIN):
         header = await reader.header()
-        return await run(report.to_html if media_type == HTML else report.to_text, header)
+        return await run(guarded, report.to_html if media_type == HTML else report.to_text, header)
     metadata = await archive.metadata(reader.instance.resource)
     return await run(_native_model, metadata.gzip_body)
 
@@ -63,7 +63,9 @@ async def text(run: Runner, archive: Archive, reader: Reader, media_type: str) -
 async def document(reader: Reader) -> bytes:
     """An encapsulated document as it was before it was made a DICOM object."""
     header = await reader.header()
-    content: bytes = header.get("EncapsulatedDocument") or b""
+    content = header.get("EncapsulatedDocument") or b""
+    if not isinstance(content, bytes):
+        raise NotAcceptable(_MALFORMED)
     length = header.get("EncapsulatedDocumentLength")
     # Padded to an even length (PS3.3 section C.24.2); a PDF ends at its last %%EOF in any case.
     return content[:length] if isinstance(length, int) and 0 < length <= len(content) else content

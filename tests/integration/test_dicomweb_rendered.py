@@ -282,3 +282,47 @@ class TestAgainstDcmtk:
         theirs = np.asarray(Image.open(expected).convert("L")).astype(int)
         assert np.abs(ours - theirs).max() <= 2
         assert np.abs(ours - theirs).mean() < 1
+
+
+class TestMalformed:
+    """What is stored with attributes that are none is refused as such, and keeps nothing else from being sent."""
+
+    @pytest.mark.parametrize("accept", ["text/html", "text/plain"])
+    @pytest.mark.parametrize(
+        ("keyword", "vr", "value"), [("ContentSequence", "LO", "abc"), ("ConceptNameCodeSequence", "LO", "abc")]
+    )
+    async def test_reports(self, client, keyword, vr, value, accept):
+        report = ct(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Modality="SR")
+        del report.PixelData
+        report.add_new(keyword, vr, value)
+        await store(client, report)
+        assert (await get(client, f"{path_of(report)}/rendered", accept)).status == 406
+
+    @pytest.mark.parametrize(
+        ("keyword", "vr", "value"), [("ReferencedSeriesSequence", "LO", "abc"), ("ShutterShape", "FD", 1.0)]
+    )
+    async def test_presentation_states(self, client, keyword, vr, value):
+        image = ct()
+        state = ct(StudyInstanceUID=image.StudyInstanceUID, SOPClassUID="1.2.840.10008.5.1.4.1.1.11.1", Modality="PR")
+        del state.PixelData
+        series, reference = Dataset(), Dataset()
+        reference.ReferencedSOPInstanceUID = image.SOPInstanceUID
+        series.ReferencedImageSequence = Sequence([reference])
+        state.ReferencedSeriesSequence = Sequence([series])
+        state.add_new(keyword, vr, value)
+        await store(client, image, state)
+        assert (await get(client, f"{path_of(state)}/rendered", "image/png")).status == 406
+        query = {"requestType": "WADO", "studyUID": image.StudyInstanceUID, "seriesUID": image.SeriesInstanceUID}
+        query |= {"objectUID": image.SOPInstanceUID, "contentType": "image/png"}
+        query |= {"presentationSeriesUID": state.SeriesInstanceUID, "presentationUID": state.SOPInstanceUID}
+        assert (await client.get("/wado", params=query)).status == 406
+
+    async def test_a_region_that_one_picture_does_not_have(self, client):
+        large = ct(InstanceNumber=1)
+        shared = {keyword: large[keyword].value for keyword in ("StudyInstanceUID", "SeriesInstanceUID")}
+        small = ct(**shared, InstanceNumber=2, Rows=8, Columns=8, PixelData=bytes(128))
+        await store(client, large, small)
+        series = path_of(large).split("/instances")[0]
+        found = await parts(await get(client, f"{series}/rendered?viewport=8,8,10,10,4,4", JPEGS))
+        assert [large.SOPInstanceUID in location for _, location, _ in found] == [True]
+        assert (await get(client, f"{series}/rendered?viewport=8,8,100,100,4,4", JPEGS)).status == 400
