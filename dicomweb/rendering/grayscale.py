@@ -32,12 +32,12 @@ def shades(pixels: np.ndarray, photometric: str, header: Dataset, frame: int, wi
     values = Values(header, frame)
     if window is None and values.voi_lut is None:
         window = values.window or full_range(values.rescale(pixels), values.is_padding(pixels))
-    inverse = header.get("PresentationLUTShape", "INVERSE" if photometric == "MONOCHROME1" else "IDENTITY") == "INVERSE"
+    shape = header.get("PresentationLUTShape") or ("INVERSE" if photometric == "MONOCHROME1" else "IDENTITY")
 
     def shade(stored: np.ndarray) -> np.ndarray:
         rescaled = values.rescale(stored)
         shown = _look_up(rescaled, values.voi_lut, 255.0) if window is None else apply_window(rescaled, window)
-        shown = np.rint(255.0 - shown if inverse else shown).astype(np.uint8)
+        shown = np.rint(255.0 - shown if shape == "INVERSE" else shown).astype(np.uint8)
         return np.where(values.is_padding(stored), np.uint8(0), shown)
 
     return _through_table(pixels, shade)

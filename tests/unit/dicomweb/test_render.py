@@ -192,3 +192,9 @@ def test_ill_formed_windows(text):
 def test_ill_formed_quality(text):
     with pytest.raises(BadRequest):
         parse_options({"quality": text}, 1)
+
+
+def test_an_empty_presentation_lut_shape_leaves_the_polarity_to_the_photometric_interpretation():
+    named, empty = header(), header(PresentationLUTShape=None)
+    assert np.array_equal(picture(RAMP, "MONOCHROME1", empty), picture(RAMP, "MONOCHROME1", named))
+    assert picture(RAMP, "MONOCHROME1", empty)[0, 0] == 255
