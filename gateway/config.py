@@ -10,6 +10,7 @@ import dataclasses
 import ipaddress
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from gateway.errors import ConfigurationError
 
 ENV_PREFIX = "ISTHMUS_"
+_ORIGIN = r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_PATH = r"(/[A-Za-z0-9._~-]+)*/?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +322,12 @@ def _validate(settings: Settings) -> None:
             "or name the proxy that ends TLS in http.trusted_proxies."
         )
     _check_networks(http.trusted_proxies)
+    if http.public_url and not re.fullmatch(_ORIGIN + _PATH, http.public_url):
+        raise ConfigurationError("http.public_url must be a URL such as https://pacs.example.org/isthmus/.")
+    if not all(re.fullmatch(_ORIGIN, origin) for origin in http.cors_origins):
+        raise ConfigurationError(
+            "http.cors_origins must hold origins such as https://viewer.example.org, without a path."
+        )
     if http.workers < 1:
         raise ConfigurationError("http.workers must be at least 1.")
     if settings.worklist.keep_hours < 0:

@@ -69,7 +69,7 @@ class Forwarding:
 
 
 def _said(request: web.Request) -> tuple[str, str]:
-    """What the nearest proxy says; `Forwarded` wins, since it is the standard."""
+    """What the outermost proxy says; `Forwarded` wins, since it is the standard."""
     forwarded: Sequence[Mapping[str, str]] = request.forwarded
     if forwarded:
         return forwarded[0].get("proto", "").lower(), forwarded[0].get("host", "")

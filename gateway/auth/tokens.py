@@ -93,7 +93,8 @@ class Tokens:
 
 
 def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    # What a header holds besides ASCII comes as halves of characters.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _expired(document: dict[str, Any]) -> bool:

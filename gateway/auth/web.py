@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from dicomweb.errors import Forbidden, Unauthenticated
+from dicomweb.errors import BadRequest, Forbidden, Unauthenticated
 from gateway.auth.tokens import Principal, Tokens
 from gateway.config import Settings
 from gateway.forwarding import Forwarding
@@ -55,7 +55,10 @@ def add_routes(app: web.Application, settings: Settings, tokens: Tokens, forward
 
     async def with_token(request: web.Request) -> web.StreamResponse:
         _check_origin(request, forwarding)
-        given = await request.post()
+        try:
+            given = await request.post()
+        except (ValueError, LookupError) as exc:  # no boundary, no such character set, or not of it
+            raise BadRequest("The form cannot be read.") from exc
         principal = await tokens.check(str(given.get("token", "")), "bearer")
         if principal is None:
             raise Unauthenticated("This token is not valid.")
@@ -77,8 +80,6 @@ def add_routes(app: web.Application, settings: Settings, tokens: Tokens, forward
 
 
 def _needs_principal(request: web.Request) -> bool:
-    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        return False
     return request.path.startswith(_PROTECTED) and request.path not in _PUBLIC_API
 
 
@@ -101,7 +102,7 @@ def _check_origin(request: web.Request, forwarding: Forwarding) -> None:
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
     own = (request.host, forwarding.origin(request).host)
-    foreign_origin = origin is not None and urlsplit(origin).netloc not in own
+    foreign_origin = origin is not None and origin.partition("://")[2] not in own
     if site in ("cross-site", "same-site") or (site is None and foreign_origin):
         raise Forbidden("Requests from other sites are not accepted.")
 

@@ -1,4 +1,4 @@
-"""What callers send to break the worklist is refused with one sentence, or kept and told again; it is never an error."""
+"""What callers send to break the worklist is refused with one sentence, or kept and told again, but never an error."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -61,6 +61,9 @@ def test_precedence(tmp_path: Path) -> None:
         ({"ISTHMUS_STORAGE__BACKEND": "s3"}, "storage.s3.bucket"),
         ({"ISTHMUS_RAY__ADDRESS": "10.0.0.1:6379"}, "storage.shared"),
         ({"ISTHMUS_DICOM__AE_TITLE": ""}, "ae_title"),
+        ({"ISTHMUS_HTTP__PUBLIC_URL": "pacs.example.org"}, "http.public_url"),
+        ({"ISTHMUS_HTTP__PUBLIC_URL": "https://pacs.example.org/?a=b"}, "http.public_url"),
+        ({"ISTHMUS_HTTP__CORS_ORIGINS": "https://viewer.example.org/"}, "http.cors_origins"),
         ({"ISTHMUS_RAY__ENABLED": "perhaps"}, "true or false"),
     ],
 )
