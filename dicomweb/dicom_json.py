@@ -37,7 +37,7 @@ _CHARACTER_SET = 0x00080005
 _PIXELS = {"OB": "7FE00010", "OW": "7FE00010", "OF": "7FE00008", "OD": "7FE00009"}
 _NOT_DATA_SET = (0x0000, 0x0002)  # groups of command elements and of file meta information
 _NOT_HEADER = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010, 0xFFFCFFFC])  # pixels; data set trailing padding
-_ESCAPE_GB_2312 = "\x1b$)A"  # which pydicom 3.0 leaves in what it decodes (ISO 2022 IR 58)
+ESCAPE_GB_2312 = "\x1b$)A"  # which pydicom 3.0 leaves in what it decodes (ISO 2022 IR 58)
 _TEXT_DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C}  # after these the character set is the first again (PS3.5 6.1.2.5.3)
 
 
@@ -201,7 +201,7 @@ def _text(value: bytes, ds: Dataset) -> str:
     try:
         if b"\x1b" not in value:
             return value.decode(encodings[0])
-        return decode_bytes(value, encodings, _TEXT_DELIMITERS).replace(_ESCAPE_GB_2312, "")
+        return decode_bytes(value, encodings, _TEXT_DELIMITERS).replace(ESCAPE_GB_2312, "")
     except LookupError:
         return value.decode(convert_encodings("ISO_IR 192")[0], "replace")
     except UnicodeError:

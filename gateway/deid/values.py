@@ -16,6 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
+from dicomweb.dicom_json import ESCAPE_GB_2312
+
 Element: TypeAlias = DataElement | RawDataElement
 
 DEFAULT_ENCODINGS: Final = ("iso8859",)
@@ -64,7 +66,8 @@ def _decode(value: bytes, encodings: tuple[str, ...], vr: str) -> str:
     """Decode text; what the declared character set cannot read is tried as UTF-8, then as Latin-1, which reads all."""
     if _ESC in value:
         try:
-            return decode_bytes(value, encodings, _DELIMITERS.get(vr, _TEXT_DELIMITERS))
+            text = decode_bytes(value, encodings, _DELIMITERS.get(vr, _TEXT_DELIMITERS))
+            return text.replace(ESCAPE_GB_2312, "")
         except (UnicodeError, LookupError, UserWarning):
             return value.replace(_ESC, b"").decode("latin-1")
     for encoding in (encodings[0], "utf-8"):
