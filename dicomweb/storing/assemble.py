@@ -11,15 +11,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 
 from dicomweb.dicom_encode import Hole, element_head, pack
-from dicomweb.errors import BadRequest, IsthmusError, RequestTimeout, UnsupportedMediaType
+from dicomweb.errors import BadRequest, IsthmusError, RequestTimeout, TooLarge, UnsupportedMediaType
 from dicomweb.negotiate import DICOM, EXPLICIT_LITTLE_ENDIAN
 from dicomweb.ports import Archive, Limits, Runner, StoreOutcome
 from dicomweb.storing.body import METADATA, Part
-from dicomweb.storing.metadata import Instance, Rejected, frame_of, read, resolved
+from dicomweb.storing.metadata import PIXEL_TAGS, Instance, Rejected, frame_of, read, resolved
 from dicomweb.storing.pixels import Held, PixelData, native, spooled, video
 from dicomweb.storing.spool import Spool
 
 _BUFFER_BYTES = 256 << 10
+_MAX_LENGTH = 0xFFFFFFFE
 _MISSING = "Bulk data that the metadata of an instance refers to is not in the request."
 
 
@@ -246,8 +247,12 @@ async def _filled(
         async for chunk in pixels.value:
             yield chunk
         return
+    if hole.tag in PIXEL_TAGS and not held[hole.uri].is_native:
+        raise UnsupportedMediaType("Pixel data in a sequence, such as an icon, is stored uncompressed only.")
     values = held[hole.uri].values
     length = sum(value.length for value in values)
+    if length > _MAX_LENGTH:
+        raise TooLarge("A value has at most 4 GiB.")
     yield hole.head(length + length % 2)
     for value in values:
         async for chunk in spool.get(value):

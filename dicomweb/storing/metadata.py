@@ -21,6 +21,8 @@ PIXEL_TAGS = ("7FE00008", "7FE00009", "7FE00010")
 #: some 400,000.
 _MAX_NODES = 1_000_000
 _AVAILABLE_SYNTAX = "00083002"
+#: Extended Offset Table and its lengths: they tell of fragments that are made anew.
+_OFFSET_TABLES = ("7FE00001", "7FE00002")
 _FRAMES = re.compile(r"(.+)/frames/([1-9]\d{0,6})\Z")
 
 
@@ -117,6 +119,8 @@ def _instance(item: JsonDataSet, base: str) -> Instance:
     pixels = [piece for tag in PIXEL_TAGS for piece in elements.get(tag, []) if isinstance(piece, Hole)]
     if len(pixels) > 1:
         raise BadRequest("The metadata refers to more than one kind of pixel data.")
+    for tag in _OFFSET_TABLES:
+        elements.pop(tag, None)
     sop_class_uid, instance_uid = _text(item, "00080016"), _text(item, "00080018")
     return Instance(sop_class_uid, instance_uid, elements, _image(item), pixels[0] if pixels else None, uris)
 

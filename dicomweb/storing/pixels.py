@@ -21,6 +21,9 @@ from dicomweb.storing.spool import Spool, Spooled
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
 _UNDEFINED = 0xFFFFFFFF
 _MAX_LENGTH = 0xFFFFFFFE
+#: Implicit VR pixels have the same bytes; of what else is named, bytes in another order or deflated are not taken.
+_NATIVE = frozenset(["", "1.2.840.10008.1.2", EXPLICIT_LITTLE_ENDIAN])
+_MAX_SIDE = 0xFFFF
 _DESCRIPTION = ("00280010", "00280011", "00280100")
 
 
@@ -35,8 +38,7 @@ class Held:
     @property
     def is_native(self) -> bool:
         """Whether it is the value itself, not a compressed frame."""
-        syntax = self.parameters.get("transfer-syntax", "")
-        return self.media_type == OCTET_STREAM and syntax not in COMPRESSED
+        return self.media_type == OCTET_STREAM and self.parameters.get("transfer-syntax", "") in _NATIVE
 
     @property
     def is_picture(self) -> bool:
@@ -230,6 +232,8 @@ def _missing(instance: Instance, found: Description | None) -> dict[str, list[Pi
 
 def _check(instance: Instance, found: Description) -> None:
     image = instance.image
+    if not (0 < found.rows <= _MAX_SIDE and 0 < found.columns <= _MAX_SIDE and 0 < found.samples <= _MAX_SIDE):
+        raise BadRequest("The compressed pixel data has more rows, columns or samples than DICOM can tell, or none.")
     if (image.rows or found.rows, image.columns or found.columns) != (found.rows, found.columns):
         raise BadRequest("Rows or Columns of the metadata are not those of the compressed pixel data.")
 

@@ -111,9 +111,11 @@ class Spool:
             self._folder.take_file()
             try:
                 self._file = await self._run(self._folder.make)
-            except OSError as exc:
+            except BaseException as exc:  # of a task that is cancelled, too
                 self._folder.give_back(0)
-                raise _error(exc) from exc
+                if isinstance(exc, OSError):
+                    raise _error(exc) from exc
+                raise
         self._folder.take_bytes(len(data))
         self._size += len(data)
         try:

@@ -1,5 +1,6 @@
 """STOW-RS of metadata with bulk data parts: JSON and XML, native and compressed pixels, whatever order they come in."""
 
+import base64
 import io
 import json
 
@@ -289,8 +290,53 @@ class TestFailures:
     )  # fmt: skip
     async def test_metadata_that_is_none(self, client, document):
         response = await post(client, part(document, "application/dicom+json") + b"--XX--")
-        assert response.status == 400, await response.text()
+        assert response.status in (400, 409), await response.text()
         assert "CANARY" not in str(response.headers) + await response.text()
+
+    @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.94", "x"])
+    async def test_pixels_that_are_not_native(self, client, syntax):
+        """Nothing is stored under the label of little endian pixels that is something else."""
+        ds = ct()
+        pixels = part(ds.PixelData, f"application/octet-stream; transfer-syntax={syntax}", "bulk/0")
+        response = await post(client, request(metadata(ds), pixels))
+        assert response.status == 415, await response.text()
+
+    async def test_frames_that_are_too_wide_for_dicom(self, client):
+        picture = io.BytesIO()
+        Image.new("L", (70_000, 1)).save(picture, "PNG")
+        items = metadata(ct())
+        for tag in ("00280010", "00280011"):
+            del items[0][tag]
+        response = await post(client, request(items, part(picture.getvalue(), "image/png", "bulk/0")))
+        assert response.status == 400, await response.text()
+
+    async def test_an_icon_that_is_compressed(self, client):
+        ds = ct()
+        del ds.PixelData
+        item = ds.to_json_dict()
+        icon = {"7FE00010": {"vr": "OB", "BulkDataURI": "icon"}}
+        item["00880200"] = {"vr": "SQ", "Value": [icon]}
+        response = await post(client, request([item], part(b"\xff\xd8", "image/jpeg", "icon")))
+        assert response.status == 415, await response.text()
+        response = await post(client, request([item], part(b"1234", "application/octet-stream", "icon")))
+        assert response.status == 200, await response.text()
+        assert (await retrieved(client, ds)).IconImageSequence[0].PixelData == b"1234"
+
+    async def test_offset_tables_of_another_encapsulation(self, client):
+        """They would lead readers astray: the fragments are made anew."""
+        ds = ct(NumberOfFrames=2, BitsAllocated=8, BitsStored=8, HighBit=7)
+        items = metadata(ds)
+        items[0]["7FE00001"] = {"vr": "OV", "InlineBinary": base64.b64encode(bytes(16)).decode()}
+        items[0]["7FE00002"] = {"vr": "OV", "InlineBinary": base64.b64encode(bytes(16)).decode()}
+        frames = [io.BytesIO(), io.BytesIO()]
+        for frame in frames:
+            Image.new("L", (ds.Columns, ds.Rows)).save(frame, "JPEG")
+        named = [part(one.getvalue(), "image/jpeg", f"bulk/0/frames/{n}") for n, one in enumerate(frames, start=1)]
+        response = await post(client, request(items, *named))
+        assert response.status == 200, await response.text()
+        stored = await retrieved(client, ds)
+        assert "ExtendedOffsetTable" not in stored
+        assert stored.pixel_array.shape == (2, ds.Rows, ds.Columns)
 
     async def test_one_of_two_in_an_array(self, client):
         good = ct()
