@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dicomweb import dicom_json
-from dicomweb.errors import BadRequest, Conflict, Refused, TooLarge, Unavailable
+from dicomweb.errors import BadRequest, Conflict, NotDicom, Refused, TooLarge, Unavailable
 from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
 from gateway.header_memory import HeaderMemory, Lease
-from gateway.part10 import ByteSource, Header, PixelLayout, read_header, read_rest, stream_pixels
+from gateway.part10 import UNDEFINED, ByteSource, Header, PixelLayout, read_header, read_rest, stream_pixels
 from gateway.store.catalogue import Catalogue, InstanceRow
 from gateway.store.objects import ObjectStore, ObjectWriter, new_key
 from gateway.stored_form import Deidentify, StoredHeader, prepare, sent_names
@@ -67,7 +67,8 @@ class Ingest:
                 sent.instance_uid,
                 failure=exc.dimse_status,
                 reason=exc.message,
-                status=int(exc.status),
+                # What is sent is no DICOM, but how it is sent is well-formed (PS3.18 Table 10.5.3-1).
+                status=int(Conflict.status if isinstance(exc, NotDicom) else exc.status),
             )
         finally:
             await lease.close()
@@ -107,7 +108,7 @@ class Ingest:
             async with aclosing(stream_pixels(source, header.pixels, layout)) as pieces:
                 async for piece in _swapped(pieces, stored.swap):
                     await output.write(piece)
-            if layout.size % 2:
+            if layout.size % 2 and header.pixels.length != UNDEFINED:  # after items comes a delimiter
                 await output.write(b"\0")
         rest = await read_rest(source, max_bytes=self.limits.max_header_bytes)
         kept = rest if self.profile.is_identity and header.encoding.explicit and header.encoding.little else b""

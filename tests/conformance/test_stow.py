@@ -160,9 +160,15 @@ async def test_stow_06_none_stored_is_409(server, fresh):
     assert len(uids(answer, FAILED)) == 2
 
 
-@pytest.mark.parametrize("body", [b"", b"--XX--\r\n", b"nothing", multipart(b"no DICOM")])
+@pytest.mark.parametrize("body", [b"", b"--XX--\r\n", b"nothing", multipart(b"no DICOM")[:-8]])
 async def test_stow_07_bad_syntax_is_400(server, body):
     assert (await post(server, body)).status == 400
+
+
+async def test_stow_07_a_part_that_is_no_dicom_is_a_failure_of_its_own(server):
+    answer = await post(server, multipart(b"no DICOM"))
+    assert answer.status == 409
+    assert "0008119A" in answer.json()
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=XX", "application/octet-stream"])

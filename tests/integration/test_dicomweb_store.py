@@ -127,7 +127,7 @@ class TestHostile:
         assert len(answered[REFERENCED]["Value"]) == 2
         assert len(answered[OTHER]["Value"]) == 1
         response = await post(client, multipart(bad))
-        assert response.status == 400
+        assert response.status == 409
         assert list(await answer(response)) == ["00081190", OTHER]
 
     async def test_a_part_that_claims_four_gigabytes(self, client):
@@ -154,9 +154,9 @@ class TestHostile:
             (b"--XX--", "multipart/related; type=application/dicom", 400),
             (b"--XX--", 'multipart/related; type="application/dicom+json"; boundary=XX', 400),
             (b"--XX--", 'multipart/related; type="image/jpeg"; boundary=XX', 415),
-            (b"{}", "application/dicom+json", 400),
+            (b"{}", "application/dicom+json", 409),
             (b"x", "text/plain", 415),
-            (b"", "application/dicom", 400),
+            (b"", "application/dicom", 409),
         ],
     )
     async def test_malformed_requests(self, client, body, content_type, status):

@@ -67,7 +67,7 @@ async def test_boundaries(client, boundary):
 async def test_framing(client, body):
     begin = time.monotonic()
     response = await post(client, body)
-    assert response.status == 400, await response.text()
+    assert response.status in (400, 409), await response.text()
     assert time.monotonic() - begin < 10
 
 
@@ -89,7 +89,7 @@ async def test_a_hundred_thousand_parts(client):
     before = peak_mib()
     body = b"--XX\r\n\r\n\r\n" * 100_000 + b"--XX--"
     response = await post(client, body)
-    assert response.status == 400
+    assert response.status == 409
     assert len((await response.json(content_type=None))["0008119A"]["Value"]) == 100_000
     assert len(response.headers.getall("Warning")) == 1
     response = await post(client, b"--XX\r\n\r\n\r\n" * 100_001 + b"--XX--")
@@ -104,7 +104,7 @@ async def test_a_zip_as_dicom(client):
     for body, content_type in [
         (archive.getvalue(), "application/dicom"), (multipart(archive.getvalue()), MULTIPART_DICOM),
     ]:  # fmt: skip
-        assert (await post(client, body, content_type)).status == 400
+        assert (await post(client, body, content_type)).status == 409
     assert (await post(client, archive.getvalue(), "application/zip")).status == 415
 
 
@@ -135,7 +135,7 @@ class TestContentEncoding:
         before = peak_mib()
         body = gzip.compress(b"--XX\r\n\r\n" + bytes(400 << 20))
         response = await post(small, body, Content_Encoding="gzip")
-        assert response.status in (400, 413), await response.text()
+        assert response.status in (400, 409, 413), await response.text()
         assert peak_mib() - before < 500  # of the test's own 400
 
     @pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"--XX\r\n")[:-9]])
