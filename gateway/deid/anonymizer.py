@@ -5,9 +5,11 @@ What `anonymize=yes` of WADO-URI means (PS3.18 section 9.4.1.2.1). Nothing is ke
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections import OrderedDict
 from typing import Final
+from weakref import WeakValueDictionary
 
 from pydicom.dataset import Dataset, FileMetaDataset
 
@@ -30,6 +32,7 @@ class Anonymizer:
         self._cleaner = cleaner or PixelCleaner(run)
         self._profile: Deidentifier | None = None
         self._redactions: OrderedDict[str, Redaction] = OrderedDict()
+        self._examining: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def copy(self, instance: StoredInstance, header: Dataset, read: FrameSource) -> AnonymousCopy:
         """Make a copy of a header and find out what to blank in the frames; see `dicomweb.ports.Anonymizer`."""
@@ -41,13 +44,15 @@ class Anonymizer:
         return AnonymousCopy(result, lambda pixels, photometric: redaction.apply(pixels, photometric, header))
 
     async def _redaction(self, instance: StoredInstance, header: Dataset, read: FrameSource) -> Redaction:
-        found = self._redactions.get(instance.key)
-        if found is None:
-            found = await self._cleaner.examine(header, instance.frames.count, read)
-            self._redactions[instance.key] = found
-            if len(self._redactions) > _MAX_CACHED:
-                self._redactions.popitem(last=False)
-        return found
+        """What to blank; who asks for several frames of an object at once waits for one examination."""
+        async with self._examining.setdefault(instance.key, asyncio.Lock()):
+            found = self._redactions.get(instance.key)
+            if found is None:
+                found = await self._cleaner.examine(header, instance.frames.count, read)
+                self._redactions[instance.key] = found
+                if len(self._redactions) > _MAX_CACHED:
+                    self._redactions.popitem(last=False)
+            return found
 
 
 def _anonymous(header: Dataset, profile: Deidentifier, looked: bool) -> Dataset:

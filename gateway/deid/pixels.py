@@ -22,7 +22,9 @@ from gateway.deid.policy import Refusal
 from gateway.deid.risk import Assessment, Risk, assess
 from gateway.deid.views import darkest, views
 
-_MAX_FRAME_PIXELS: Final = 1 << 26
+_MAX_PIXELS: Final = 1 << 26
+#: What pydicom and NumPy raise on malformed attributes.
+_MALFORMED: Final = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError)
 #: A picture of 2 megapixels takes 10 s on an idle core.
 _MAX_SECONDS: Final = 300.0
 #: How many frames are looked at in a round, by risk, and in how many rounds: each looks at other frames, blanked as the
@@ -88,19 +90,17 @@ class PixelCleaner:
         Raises
         ------
         Refusal : if the picture is likely to show identity and cannot be cleaned for sure.
-        Unavailable : if that takes too long.
+        Unavailable : if that takes too long, or others are examined for too long.
         """
-        known = await self._run(assess, header)
+        known = await self._run(_assess, header)
         if known.risk is Risk.NONE or not frames:
             return Redaction()
-        if int(header.get("Rows") or 0) * int(header.get("Columns") or 0) > _MAX_FRAME_PIXELS:
-            raise Refusal("The frames are too large to look for text in them.")
         if self._finder is None:
             if known.risk is Risk.HIGH:
                 raise Refusal(ocr.INSTALL)
             return Redaction()
         try:
-            async with self._turn, asyncio.timeout(_MAX_SECONDS):
+            async with asyncio.timeout(_MAX_SECONDS), self._turn:
                 return await self._look(self._finder, header, frames, read, known)
         except TimeoutError as exc:
             raise Unavailable("Looking for text in the picture took too long.") from exc
@@ -133,9 +133,9 @@ class PixelCleaner:
         differences: list[tuple[float, int]] = []
         before: np.ndarray | None = None
         for number in range(1, frames + 1):
-            small = (await read(number))[0][::_STRIDE, ::_STRIDE].astype(np.float32)
+            small = (await read(number))[0][::_STRIDE, ::_STRIDE].copy()
             if before is not None:
-                differences.append((float(np.abs(small - before).mean()), number))
+                differences.append((await self._run(_difference, small, before), number))
             before = small
         return [number for _, number in sorted(differences, reverse=True)[:_CHANGES]]
 
@@ -158,12 +158,28 @@ class _Look:
         try:
             cleaned = self.redaction.apply(pixels, photometric, self.header)
             shown = views(cleaned, photometric, self.header, number)
-        except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError) as exc:  # malformed attributes
+        except _MALFORMED as exc:
             raise Refusal("The picture cannot be displayed, so that nobody can look for text in it.") from exc
         if self.turn:
             shown = [255 - shown[self.turn % len(shown)]]
         read = self.turn > 0 or self.risk is Risk.LOW
         return [text for view in shown for text in self.finder.find(view, read=read, turn=self.turn)]
+
+
+def _assess(header: Dataset) -> Assessment:
+    """Assess a picture; raise Refusal if its header does not tell how."""
+    try:
+        known = assess(header)
+        if known.risk is not Risk.NONE and int(header.get("Rows") or 0) * int(header.get("Columns") or 0) > _MAX_PIXELS:
+            raise Refusal("The frames are too large to look for text in them.")
+    except _MALFORMED as exc:
+        raise Refusal("The picture has malformed attributes, so that nobody can look for text in it.") from exc
+    return known
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    """How much two frames differ on average."""
+    return float(np.abs(one.astype(np.float32) - other).mean())
 
 
 def _sample(frames: int, turn: int, count: int) -> list[int]:

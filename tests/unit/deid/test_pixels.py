@@ -6,9 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian
 
+from dicomweb.pixels.frames import FrameTable
+from dicomweb.ports import StoredInstance
 from gateway.deid import ocr
+from gateway.deid.anonymizer import Anonymizer
 from gateway.deid.ocr import Box, Text
 from gateway.deid.pixels import PixelCleaner, Redaction
 from gateway.deid.policy import Refusal
@@ -130,6 +135,45 @@ async def test_refuses_a_picture_in_which_text_keeps_turning_up() -> None:
     finder = Scripted(*[[Text(Box(0, 0, 40, 10), 8, 0.9)]] * 20)
     with pytest.raises(Refusal, match="cleaned for sure"):
         await PixelCleaner(run, finder).examine(header(Modality="US"), 1, source(np.zeros((200, 300), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [
+        ("BurnedInAnnotation", "FD", 1.0),
+        ("ImageType", "FD", 1.0),
+        ("SequenceOfUltrasoundRegions", "LO", "a region"),
+        ("Rows", "US", [16, 16]),
+    ],
+)
+async def test_refuses_what_does_not_say_in_order_what_it_is(keyword: str, vr: str, value: object) -> None:
+    ds = header()
+    ds.add_new(keyword, vr, value)
+    with pytest.raises(Refusal, match="malformed"):
+        await PixelCleaner(run, Scripted()).examine(ds, 1, source(np.zeros((200, 300), np.uint8)))
+
+
+async def test_refuses_regions_of_a_picture_without_a_size() -> None:
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 10, 20
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 99, 149
+    ds = header(Modality="US", SequenceOfUltrasoundRegions=Sequence([region]))
+    del ds.Columns
+    with pytest.raises(Refusal, match="malformed"):
+        await PixelCleaner(run, Scripted()).examine(ds, 1, source(np.zeros((200, 300), np.uint8)))
+
+
+async def test_an_object_is_examined_once_however_many_ask_at_once() -> None:
+    ds = header(Modality="US", SOPInstanceUID="1.2.3", SeriesInstanceUID="1.2.4", StudyInstanceUID="1.2.5")
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.set_original_encoding(False, True)
+    finder = Scripted()
+    made = Anonymizer(bytes(range(32)), run, PixelCleaner(run, finder))
+    instance = StoredInstance("1", "1", "1", "1", "1", "a key", 1, "a", FrameTable(1), 1)
+    read = source(np.zeros((200, 300), np.uint8))
+    await asyncio.gather(*[made.copy(instance, ds, read) for _ in range(5)])
+    assert len(finder.shown) == 2  # the first look and the second
 
 
 async def test_of_a_slice_only_what_is_surely_text_is_blanked() -> None:
