@@ -101,7 +101,8 @@ class WadoUri:
             stored, syntax = await reader.stored_frame(frame), reader.instance.transfer_syntax_uid
             limit = self._services.limits.max_pixels
             return await run(_presented, state, header, syntax, stored, view, media_type, limit)
-        fit = viewport(view, int(header.Rows), int(header.Columns), self._services.limits.max_pixels)
+        rows, columns = renderer.guarded(lambda: (int(header.Rows), int(header.Columns)))
+        fit = viewport(view, rows, columns, self._services.limits.max_pixels)
         options = Options(fit, view.window, view.quality, view.annotation)
         return await renderer.still(run, reader, frame, options, media_type)
 

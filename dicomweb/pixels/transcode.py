@@ -65,8 +65,6 @@ def decode(header: Dataset, transfer_syntax_uid: str, frame: bytes, *, rgb: bool
     if decoder is None:
         raise Undecodable
     options = _pixel_options(header)
-    if options.get("rows", 0) * options.get("columns", 0) > _MAX_FRAME_PIXELS:
-        raise TooLarge("The frame has too many pixels to be decoded; ask for it as it is stored.")
     if decoder.is_encapsulated:
         frame = encapsulate([frame], has_bot=False)
         options["decoding_plugin"] = codecs.PLUGIN
@@ -179,6 +177,8 @@ def shift_bits(data: bytes, skip: int, bits: int) -> bytes:
 def _pixel_options(header: Dataset) -> dict[str, Any]:
     try:
         options: dict[str, Any] = as_pixel_options(header, number_of_frames=1)
+        if options.get("rows", 0) * options.get("columns", 0) > _MAX_FRAME_PIXELS:
+            raise TooLarge("The frame has too many pixels to be decoded; ask for it as it is stored.")
     except (ValueError, TypeError) as exc:  # pydicom converts a value when it is first looked at
         raise Undecodable from exc
     options.pop("extended_offsets", None)

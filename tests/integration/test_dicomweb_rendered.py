@@ -317,6 +317,15 @@ class TestMalformed:
         query |= {"presentationSeriesUID": state.SeriesInstanceUID, "presentationUID": state.SOPInstanceUID}
         assert (await client.get("/wado", params=query)).status == 406
 
+    async def test_pictures(self, client):
+        image = ct()
+        image.add_new("Rows", "US", [16, 16])
+        await store(client, image)
+        for name in ("rendered", "thumbnail"):
+            assert (await get(client, f"{path_of(image)}/{name}", "image/png")).status == 406
+        query = {"requestType": "WADO", "studyUID": image.StudyInstanceUID, "seriesUID": image.SeriesInstanceUID}
+        assert (await client.get("/wado", params=query | {"objectUID": image.SOPInstanceUID})).status == 406
+
     async def test_a_region_that_one_picture_does_not_have(self, client):
         large = ct(InstanceNumber=1)
         shared = {keyword: large[keyword].value for keyword in ("StudyInstanceUID", "SeriesInstanceUID")}
