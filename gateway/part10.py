@@ -264,7 +264,9 @@ async def _find_pixels(source: ByteSource, encoding: Encoding, max_bytes: int) -
 
 async def _skip(source: ByteSource, walker: _Walker, position: int, max_bytes: int) -> int:
     """End of the element at `position`; reads on as needed, doubling the buffer, so that the walk stays linear."""
+    steps = walker.steps
     while True:
+        walker.steps = steps  # of elements, however often they are walked over
         try:
             end = walker.skip(source.buffer, position)
         except _Short as short:
@@ -291,7 +293,7 @@ class _Walker:
 
     def __init__(self, encoding: Encoding) -> None:
         self._explicit = encoding.explicit
-        self._steps = 0
+        self.steps = 0
         order = "<" if encoding.little else ">"
         self._implicit_head = struct.Struct(f"{order}HHL")
         self._explicit_head = struct.Struct(f"{order}HH2sH")
@@ -316,8 +318,8 @@ class _Walker:
         return tag, vr, short, position + 8
 
     def _step(self) -> None:
-        self._steps += 1
-        if self._steps > _MAX_ELEMENTS:
+        self.steps += 1
+        if self.steps > _MAX_ELEMENTS:
             raise TooLarge(_TOO_MANY)
 
     def head_size(self, pixels: PixelElement) -> int:

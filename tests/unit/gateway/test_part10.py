@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.data import get_testdata_files
-from pydicom.dataset import FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -126,3 +126,12 @@ async def test_damage_never_crashes(data: st.DataObject) -> None:
         content[data.draw(st.integers(132, len(content) - 1))] = data.draw(st.integers(0, 255))
     with suppress(NotDicom, TooLarge):
         await read(bytes(content), 512)
+
+
+async def test_elements_count_once(monkeypatch) -> None:
+    """However often the walk over a sequence of undefined length begins again as more of it arrives."""
+    ds = ct(ReferencedImageSequence=[Dataset() for _ in range(60)])
+    ds["ReferencedImageSequence"].is_undefined_length = True
+    monkeypatch.setattr("gateway.part10._MAX_ELEMENTS", 100)
+    header, *_ = await read(part10(ds), size=16)
+    assert header.pixels is not None
