@@ -60,6 +60,8 @@ def as_stored(reader: Reader, offer: Offer, location: str) -> list[Part] | None:
 def frame_parts(reader: Reader, offer: Offer, location: str, numbers: Sequence[int]) -> list[Part] | None:
     """Frames as they are stored; None if they are of single bits and do not begin at bytes."""
     parts: list[Part] = []
+    if len(numbers) > 1:
+        reader.instance.frames.index()
     for number in numbers:
         pieces = reader.frame_pieces(number)
         if pieces is None:

@@ -42,6 +42,8 @@ class WadoPixels:
         """`…/frames/{list}`: each frame as one part, a single one also bare."""
         reader = await self._reader(request)
         numbers = parse_frames(request.match_info["frames"])
+        if len(numbers) > 1:
+            reader.instance.frames.index()
         for number in numbers:
             reader.frame_pieces(number)  # 404 before anything is sent
         kind = (*offers.kind_of(reader.instance), len(numbers) == 1)

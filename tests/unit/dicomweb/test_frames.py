@@ -32,6 +32,7 @@ def test_encapsulated_frames_are_their_fragments(frames):
     expected = [100 + sum(lengths[:index]) + 8 * index for index in range(len(lengths))]
     assert found == expected
     assert FrameTable.unpack(table.pack()) == table
+    assert [offset for n in range(1, len(frames) + 1) for offset, _ in table.index().ranges(n)] == expected
 
 
 @pytest.mark.parametrize("starts", [[], [0], [0, 5], [8, 16], [0, 0], [16, 0]])
