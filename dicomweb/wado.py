@@ -18,9 +18,8 @@ from dicomweb.bodies import (
     send,
     send_stream,
 )
+from dicomweb.errors import NotAcceptable, NotDicom, TooLarge
 from dicomweb.negotiate import DICOM, EXPLICIT_LITTLE_ENDIAN, ZIP, Offer
-from dicomweb.pixels.compress import Unencodable
-from dicomweb.pixels.transcode import Undecodable
 from dicomweb.ports import Archive, Services, StoredInstance
 from dicomweb.resource import Level
 from dicomweb.stored import Headers, Reader
@@ -143,10 +142,9 @@ async def _transcoded(base: str, boundary: str, files: Sequence[_File]) -> Async
         chunks = reader.file_in(offer.transfer_syntax or "")
         try:
             start = await anext(chunks)
-        except (
-            Undecodable,
-            Unencodable,
-        ):  # one bad instance must not end the study: it goes, and is labelled, as stored
+        except (NotAcceptable, TooLarge, NotDicom):
+            # One bad instance must not end the study: it goes as it is stored. The header is gone, and with it the
+            # place for a warning; the part's Content-Type names the transfer syntax.
             offer = replace(offer, transfer_syntax=reader.instance.transfer_syntax_uid)
             chunks, start = reader.whole.source.stream(), b""
         yield multipart.part_head(boundary, offer.content_type, None, _location(base, reader), first=number == 0)

@@ -2,11 +2,12 @@
 
 import io
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, generate_frames
 from yarl import URL
 
 from tests.dicomweb_support import bodies, parts, path_of, store
@@ -165,6 +166,21 @@ class TestTransferSyntaxes:
         ((content_type, _, data),) = await parts(response)
         assert content_type == "application/dicom; transfer-syntax=1.2.840.10008.1.2.1"
         assert np.array_equal(pydicom.dcmread(io.BytesIO(data)).pixel_array, compressed.pixel_array)
+
+    async def test_a_study_of_which_one_is_too_large_to_be_decoded(self, client, image):
+        """It has more than an element can hold; the others are sent all the same, wherever it stands."""
+        large = ct(StudyInstanceUID=image.StudyInstanceUID, NumberOfFrames=2100, Rows=1024, Columns=1024)
+        frame = bytes(imagecodecs.jpegls_encode(np.zeros((1024, 1024), "u2")))
+        large.PixelData = encapsulate([frame] * large.NumberOfFrames)
+        large["PixelData"].is_undefined_length = True
+        syntax = "1.2.840.10008.1.2.4.80"
+        assert (await store(client, part10(large, syntax))).status == 200
+        response = await get(
+            client, f"/dicomweb/studies/{image.StudyInstanceUID}", 'multipart/related; type="application/dicom"'
+        )
+        assert response.status == 200
+        types = {content_type for content_type, _, _ in await parts(response)}
+        assert types == {f"application/dicom; transfer-syntax={uid}" for uid in (syntax, "1.2.840.10008.1.2.1")}
 
 
 class TestFrames:
