@@ -19,6 +19,7 @@ from gateway.store.catalogue import Catalogue, key_indexes
 from gateway.store.scheme import Scheme
 
 _BATCH = 100
+_BATCH_BYTES = 16 << 20  # of compressed DICOM JSON: a row may have as many by itself
 Run = Callable[..., Awaitable[Any]]
 
 
@@ -48,7 +49,13 @@ class Rederivation:
         """Re-derive one batch; return how many rows it was, 0 if nothing is left."""
         async with driver.wrapped():
             fields = {"json_gzip": 1, "study_uid": 1, "series_uid": 1, "key": 1}
-            batch = await self._db.instances.find(self._other(), fields, limit=_BATCH).to_list(None)
+            batch, size = list[dict[str, Any]](), 0
+            async with self._db.instances.find(self._other(), fields, limit=_BATCH) as rows:
+                async for row in rows:
+                    batch.append(row)
+                    size += len(row["json_gzip"])
+                    if size > _BATCH_BYTES:
+                        break
             if batch:
                 await self._rewrite(batch)
                 return len(batch)
