@@ -60,6 +60,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except IsthmusError as exc:
         if exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.warning("%s: %s", route_name(request), exc.message, exc_info=exc.__cause__)
+        _check_not_begun(request)
         response = error_response(exc.status, exc.message, retryable=exc.retryable)
         response.headers.update(exc.headers)
         return response
@@ -74,7 +75,16 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         raise
     except Exception:
         logger.exception("%s failed", route_name(request))
+        _check_not_begun(request)
         return error_response(500, "The gateway failed to answer; its log has the details under this request's id.")
+
+
+def _check_not_begun(request: web.Request) -> None:
+    """Close the connection if a body is on its way: an error would become a part of it."""
+    if request.writer.output_size > 0:
+        if request.transport is not None:
+            request.transport.close()
+        raise ConnectionError("the response has begun")
 
 
 def error_response(status: int, sentence: str, *, retryable: bool = False) -> web.Response:

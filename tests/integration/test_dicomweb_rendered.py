@@ -8,10 +8,13 @@ import subprocess
 import numpy as np
 import pydicom
 import pytest
+from aiohttp import ClientPayloadError
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dicomweb.errors import Gone
+from dicomweb.stored import Reader
 from tests.dicomweb_support import parts, path_of, store
 from tests.samples import ct, part10
 
@@ -335,3 +338,20 @@ class TestMalformed:
         found = await parts(await get(client, f"{series}/rendered?viewport=8,8,10,10,4,4", JPEGS))
         assert [large.SOPInstanceUID in location for _, location, _ in found] == [True]
         assert (await get(client, f"{series}/rendered?viewport=8,8,100,100,4,4", JPEGS)).status == 400
+
+    async def test_what_fails_midway_ends_the_connection_and_adds_nothing_to_the_body(self, client, monkeypatch):
+        first = ct(InstanceNumber=1)
+        shared = {keyword: first[keyword].value for keyword in ("StudyInstanceUID", "SeriesInstanceUID")}
+        await store(client, first, ct(**shared, InstanceNumber=2))
+        readings = iter([True, False])
+
+        async def deleted_meanwhile(self, number):
+            if not next(readings):
+                raise Gone
+            return await stored_frame(self, number)
+
+        stored_frame = Reader.stored_frame
+        monkeypatch.setattr(Reader, "stored_frame", deleted_meanwhile)
+        response = await get(client, f"{path_of(first).split('/instances')[0]}/rendered", JPEGS)
+        with pytest.raises(ClientPayloadError, match="Not enough data"):
+            await response.read()
