@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from gateway.errors import ConfigurationError
 
@@ -69,6 +70,11 @@ class HttpSettings:
     max_part_bytes: int = 8 << 30
     max_spool_bytes: int = 16 << 30
     spool_dir: Path | None = None
+
+    @property
+    def public_path(self) -> str:
+        """The path before every path of ours as callers see it: empty, or such as `/isthmus` if a proxy strips that."""
+        return urlsplit(self.public_url).path.rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gateway.archive import Archive
 from gateway.config import Settings
@@ -49,7 +48,7 @@ def object_store(settings: Settings, workers: Workers) -> ObjectStore:
 
 def dicomweb_path(settings: Settings) -> str:
     """The path of the DICOMweb root as callers reach it, behind whatever `http.public_url` says."""
-    return urlsplit(settings.http.public_url).path.rstrip("/") + DICOMWEB
+    return settings.http.public_path + DICOMWEB
 
 
 def generations_file(settings: Settings) -> Path | None:

@@ -8,8 +8,8 @@ and the platform writes the DICOM objects and the meshes. docs/plugins.md shows 
 from __future__ import annotations
 
 import inspect
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Self, cast, get_args, get_origin, get_type_hints
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 JSON_TYPES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 MAX_TEXT = 1024
+#: Numbers beyond are not the same in all that reads JSON.
+_LARGEST: Mapping[str, float] = {"boolean": 1, "integer": 1 << 53, "number": sys.float_info.max}
 
 
 class PluginError(Exception):
@@ -451,8 +453,9 @@ def _faults(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[st
     faults += [f"Parameter {key} is required." for key in schema["required"] if key not in parameters]
     for key in parameters.keys() & properties.keys():
         value = parameters[key]
-        finite = not isinstance(value, float) or math.isfinite(value)
-        if not finite or not Draft202012Validator(properties[key]).is_valid(value):
+        largest = _LARGEST.get(properties[key]["type"], 0)
+        too_large = isinstance(value, int | float) and not abs(value) <= largest  # NaN is neither
+        if too_large or not Draft202012Validator(properties[key]).is_valid(value):
             faults.append(f"{key} must be {_allowed(properties[key])}; it is {value!r:.80}.")
     return sorted(faults)
 

@@ -52,7 +52,7 @@ async def run(
     archive = archive_for("plugin")
     executor = Executor(queue, Filing(queue, archive, meshes), archive, objects, runner, registry)
     workitems = WorkitemStore(db, keep=timedelta(hours=settings.worklist.keep_hours))
-    performer = Performer(workitems, queue, archive, registry)
+    performer = Performer(workitems, queue, archive, registry, settings.http.public_path)
     deletions = Deletions(db, queue, meshes)
     dispatcher = Dispatcher(queue, lease, executor, deletions, performer, runner, settings.ray.max_runs)
     try:

@@ -33,10 +33,13 @@ def progress(run: Run) -> JsonDataSet:
     return said | ({"00741006": _value("ST", run.message)} if run.message else {})
 
 
-def performed(item: JsonDataSet, run: Run, classes: Mapping[str, str]) -> JsonDataSet:
-    """What a run did, for the Performed Procedure Sequence. `classes`: instance UID of an output -> SOP class."""
+def performed(item: JsonDataSet, run: Run, classes: Mapping[str, str], prefix: str) -> JsonDataSet:
+    """What a run did, for the Performed Procedure Sequence.
+
+    `classes` : instance UID of an output -> SOP class; `prefix` as of `Output.to_json`.
+    """
     outputs = [_output(*found) for found in _grouped(run, classes).items()]
-    meshes = [f"Mesh {one.title}: {one.to_json()['url']}" for one in run.outputs if one.mesh_id is not None]
+    meshes = [f"Mesh {one.title}: {one.to_json(prefix)['url']}" for one in run.outputs if one.mesh_id is not None]
     said = {
         "00400254": _value("LO", f"{run.title} {run.version}"[:64]),
         "00404019": _sequence([_coded(run.plugin, SCHEME, run.title)]),

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from dicomweb.errors import Conflict, IsthmusError, NotFound
@@ -35,18 +36,27 @@ logger = logging.getLogger(__name__)
 POLL_S = 2.0
 #: Changes are gathered for this long: a run's report and its end are often one.
 _GATHER_S = 0.1
-_BATCH = 100
+#: Workitems that are claimed at a time; others stay SCHEDULED, where anybody may cancel them at once.
+MAX_CLAIMED = 100
 _PROGRESS, _PERFORMED = "00741002", "00741216"
 
 
 class Performer:
-    """Of any number, one leads at a time: the dispatcher runs it while it holds its lease."""
+    """Of any number, one leads at a time: the dispatcher runs it while it holds its lease.
 
-    def __init__(self, store: WorkitemStore, queue: RunQueue, archive: Archive, registry: Registry) -> None:
+    Parameters
+    ----------
+    prefix : the path before ours as callers see it, for what is told of meshes.
+    """
+
+    def __init__(
+        self, store: WorkitemStore, queue: RunQueue, archive: Archive, registry: Registry, prefix: str = ""
+    ) -> None:
         self._store = store
         self._queue = queue
         self._archive = archive
         self._registry = registry
+        self._prefix = prefix
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -67,9 +77,12 @@ class Performer:
         """Claim what is due, and bring what is in progress up to date."""
         now = datetime.now(UTC)
         due = {"state": str(Step.SCHEDULED), "order": {"$ne": None}, "ready": True, "due": {"$lte": now}}
-        async for stored in self._store.all_of(due, _BATCH):
-            await self._guarded(stored, self._claim)
-        async for stored in self._store.all_of({"state": str(Step.IN_PROGRESS), "run_id": {"$ne": ""}}):
+        claimed = {"state": str(Step.IN_PROGRESS), "run_id": {"$ne": ""}}
+        free = MAX_CLAIMED - len(await self._store.uids_of(claimed))
+        if free > 0:
+            async for stored in self._store.all_of(due, free):
+                await self._guarded(stored, self._claim)
+        async for stored in self._store.all_of(claimed):
             await self._guarded(stored, self._advance)
 
     async def _guarded(self, stored: Stored, act: Callable[[Stored], Awaitable[None]]) -> None:
@@ -82,6 +95,9 @@ class Performer:
             logger.info("too many runs wait; a workitem for a plugin waits too")
         except IsthmusError as exc:
             logger.warning("a workitem for a plugin could not be performed now: %s", exc.message)
+        except Exception:
+            logger.exception("a workitem for a plugin cannot be performed")
+            await self._give_up(stored, "The server failed to perform it; its log has the details.")
 
     async def _claim(self, stored: Stored) -> None:
         """IN PROGRESS under a Transaction UID of our own, unless somebody else was faster."""
@@ -106,7 +122,9 @@ class Performer:
             else:  # others wait for the same run: it goes on without this workitem
                 run = replace(run, state=State.CANCELLED)
         classes = await self._classes(run) if run.state is State.SUCCEEDED else {}
-        await self._store.change([stored.workitem.uid], lambda now: _told(now, run, classes))
+        tell = partial(_told, run=run, classes=classes, prefix=self._prefix)
+        if tell(stored).stored != stored:
+            await self._store.change([stored.workitem.uid], tell)
 
     async def _run_of(self, stored: Stored) -> Run | None:
         """The run that was announced. It is queued if it was not yet; where the same one is already, that is joined."""
@@ -153,13 +171,13 @@ class Performer:
             await asyncio.sleep(POLL_S)
 
 
-def _told(stored: Stored, run: Run, classes: dict[str, str]) -> Decision:
+def _told(stored: Stored, run: Run, classes: dict[str, str], prefix: str) -> Decision:
     """What the state of a run makes of its workitem."""
     workitem, now = stored.workitem, datetime.now(UTC)
     if workitem.state is not Step.IN_PROGRESS:
         return Decision(stored)
     if run.state is State.SUCCEEDED:
-        done = outcomes.performed(workitem.item, run, classes)
+        done = outcomes.performed(workitem.item, run, classes, prefix)
         given = {_PERFORMED: {"vr": "SQ", "Value": [done]}, _PROGRESS: _sequence(stored, outcomes.progress(run))}
         return Decision.of(stored, transitions.performed(workitem, given, now))
     if run.state.is_final:

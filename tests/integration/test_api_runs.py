@@ -67,6 +67,7 @@ async def test_the_same_run_is_joined(api):  # noqa: F811
     [
         ({"level": 1001}, ["level", "from 0 to 1000"]),
         ({"level": "high"}, ["level", "whole number"]),
+        ({"number": 1e30}, ["number", "whole number"]),
         ({"how": "badly"}, ["how", "well"]),
         ({"colour": "red"}, ["colour", "level"]),
         ([], ["parameters"]),

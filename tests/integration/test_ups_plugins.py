@@ -7,7 +7,7 @@ import pytest
 
 from gateway.api import worklist as api_worklist
 from gateway.archive import Source
-from gateway.jobs.model import State
+from gateway.jobs.model import Output, State
 from gateway.jobs.performer import Performer
 from gateway.jobs.queue import RunQueue
 from gateway.jobs.workitems import WorkitemStore
@@ -34,7 +34,7 @@ def performer(core):
     """A performer that works when it is told to."""
     db = core.catalogue.db
     archive = core.archive.for_source(Source("plugin"))
-    return Performer(WorkitemStore(db, keep=timedelta(hours=1)), RunQueue(db), archive, plugins())
+    return Performer(WorkitemStore(db, keep=timedelta(hours=1)), RunQueue(db), archive, plugins(), "/isthmus")
 
 
 async def finished(worklist, uid, timeout_s=60.0):
@@ -169,11 +169,40 @@ async def test_a_crash_between_the_end_of_a_run_and_its_workitem(core, worklist,
     queue = RunQueue(core.catalogue.db)
     run = await queue.claim("owner")
     assert run is not None
-    await queue.finish(run, State.SUCCEEDED)  # nobody was there to tell
+    mesh = Output("mesh", "Bone", *series, mesh_id="0123")
+    await queue.finish(run, State.SUCCEEDED, outputs=[mesh])  # nobody was there to tell
     await performer.work()
-    assert state_of(await worklist.get(uid)) == "COMPLETED"
+    done = await worklist.get(uid)
+    assert state_of(done) == "COMPLETED"
+    said = done["00741216"]["Value"][0]["00400280"]["Value"]
+    assert said == ["Mesh Bone: /isthmus/api/v1/meshes/0123"]  # as callers reach it behind their proxy
     await performer.work()
     assert len(await runs_of(core)) == 1
+
+
+async def test_what_cannot_be_performed_is_canceled_and_stops_nothing_else(core, worklist, performer, series):
+    broken, sound = await worklist.create(ordered(*series)), await worklist.create(ordered(*series, number=1))
+    await core.catalogue.db["workitems"].update_one({"_id": broken}, {"$unset": {"order.parameters": 1}})
+    await performer.work()
+    await performer.work()
+    (progress,) = (await worklist.get(broken))["00741002"]["Value"]
+    assert progress["00741238"]["Value"] == ["The server failed to perform it; its log has the details."]
+    assert state_of(await worklist.get(broken)) == "CANCELED"
+    assert state_of(await worklist.get(sound)) == "IN PROGRESS"
+    assert [run["parameters"]["number"] for run in await runs_of(core)] == [1]
+
+
+async def test_no_more_are_claimed_than_soon_can_run(core, worklist, performer, series, monkeypatch):
+    monkeypatch.setattr("gateway.jobs.performer.MAX_CLAIMED", 2)
+    uids = [await worklist.create(ordered(*series, number=number)) for number in range(4)]
+    await performer.work()
+    await performer.work()
+    assert [state_of(await worklist.get(uid)) for uid in uids].count("IN PROGRESS") == 2
+    (first, *_) = await runs_of(core)
+    await RunQueue(core.catalogue.db).cancel(first["_id"])
+    await performer.work()
+    await performer.work()
+    assert [state_of(await worklist.get(uid)) for uid in uids].count("SCHEDULED") == 1
 
 
 async def test_the_same_run_is_shared_and_canceled_by_the_last(core, worklist, performer, series):

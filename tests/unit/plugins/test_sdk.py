@@ -81,6 +81,7 @@ def test_defaults_complete_and_json_numbers_take_the_type_of_the_hint() -> None:
         ({"weight": -1}, "weight must be a number of at least 0; it is -1."),
         ({"weight": float("nan")}, "weight must be a number of at least 0; it is nan."),
         ({"weight": float("inf")}, "weight must be a number of at least 0; it is inf."),
+        ({"weight": 1 << 1024}, f"weight must be a number of at least 0; it is {str(1 << 1024)[:80]}."),
         ({"mode": "best"}, "mode must be one of fast, good; it is 'best'."),
         ({"fill": "yes"}, "fill must be true or false; it is 'yes'."),
         ({"name": 3}, "name must be text of at most 1024 characters; it is 3."),
