@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from gateway.jobs.model import Output, State
 from gateway.jobs.queue import RunQueue
 from ray_plugins.runner import LocalRunner
 from ray_plugins.task import RunFailed
+from tests.integration import jobs_plugins
 from tests.integration.jobs_support import dispatching, ended, order, plugins, store_series, until
 
 
@@ -104,11 +106,18 @@ async def test_a_run_that_found_nothing_succeeds(core, queue, ask):
     assert (run.state, run.outputs) == (State.SUCCEEDED, ())
 
 
-async def test_a_run_may_not_take_longer_than_its_plugin_says(core, queue, ask):
-    async with dispatching(core):
-        run = await ended(queue, await ask(plugin="hurry"))
-    assert (run.state, run.error) == (State.TIMED_OUT, "It did not finish within 1.5 s and was ended.")
-    assert "hurries" in [text for _, text in await queue.log(run.id)]
+async def test_a_run_may_not_take_longer_than_its_plugin_says(core, queue, ask, monkeypatch):
+    """The time begins before the plugin does: on a busy machine it may be over by then, so more is given."""
+    for timeout_s in (1.5, 6, 24):
+        monkeypatch.setattr(jobs_plugins, "hurry", replace(jobs_plugins.hurry, timeout_s=timeout_s))
+        async with dispatching(core):
+            run = await ended(queue, await ask(plugin="hurry"))
+        error = f"It did not finish within {timeout_s:g} s and was ended."
+        assert (run.state, run.error) == (State.TIMED_OUT, error)
+        lines = [text for _, text in await queue.log(run.id)]
+        if lines:
+            break
+    assert lines == ["hurries"]
 
 
 async def test_a_running_run_is_cancelled(core, queue, ask):
