@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -36,6 +37,7 @@ class Stow:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._turn = asyncio.Semaphore(1)
 
     async def store(self, request: web.Request) -> web.StreamResponse:
         """`POST /studies[/{study}]`: what became of each instance is answered as PS3.18 Annex I has it."""
@@ -52,6 +54,7 @@ class Stow:
                 spool,
                 services.run,
                 services.limits,
+                turn=self._turn,
                 study_uid=study_uid,
                 base=base + "/studies",
             )

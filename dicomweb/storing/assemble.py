@@ -6,9 +6,10 @@ through to the archive; what arrives early waits in a spool file. URIs are names
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 
 from dicomweb.dicom_encode import Hole, element_head, pack
 from dicomweb.errors import BadRequest, IsthmusError, RequestTimeout, TooLarge, UnsupportedMediaType
@@ -21,6 +22,7 @@ from dicomweb.storing.spool import Spool
 
 _BUFFER_BYTES = 256 << 10
 _MAX_LENGTH = 0xFFFFFFFE
+_LARGE_BYTES = 2 << 20  # of metadata; while it is read it takes up to 30 times as much
 _MISSING = "Bulk data that the metadata of an instance refers to is not in the request."
 
 
@@ -35,9 +37,11 @@ class Assembly:
         run: Runner,
         limits: Limits,
         *,
+        turn: asyncio.Semaphore,
         study_uid: str | None,
         base: str,
     ) -> None:
+        """Large metadata is read in turns, one part of all requests at a time."""
         self.outcomes: list[StoreOutcome] = []
         self._parts = parts
         self._part: Part | None = None
@@ -45,6 +49,7 @@ class Assembly:
         self._spool = spool
         self._run = run
         self._limits = limits
+        self._turn = turn
         self._study_uid = study_uid
         self._base = base
         self._metadata_left = limits.max_metadata_bytes
@@ -101,7 +106,9 @@ class Assembly:
     async def _read(self, part: Part) -> None:
         data = await part.whole(self._metadata_left)
         self._metadata_left -= len(data)
-        for found in await self._run(read, METADATA[part.media_type], data, self._base):
+        async with self._turn if len(data) > _LARGE_BYTES else nullcontext():
+            instances = await self._run(read, METADATA[part.media_type], data, self._base)
+        for found in instances:
             if isinstance(found, Rejected):
                 self.outcomes.append(failure(found.error, found))
                 continue

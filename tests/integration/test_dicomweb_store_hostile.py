@@ -13,6 +13,7 @@ import zlib
 import pytest
 
 from dicomweb.ports import Limits
+from dicomweb.storing import metadata
 from tests.dicomweb_support import MULTIPART_DICOM, multipart, path_of, store
 from tests.samples import ct, part10
 
@@ -188,6 +189,27 @@ class TestMetadata:
         response = await post(small, body, 'multipart/related; type="application/dicom+json"; boundary=XX')
         assert response.status in (400, 413), await response.text()
         assert list(await response.json(content_type=None)) == ["00081190", "00081198"]
+
+
+async def test_large_metadata_is_read_in_turns(client, monkeypatch):
+    """30 MiB of numbers take near 1 GiB while they are read: not of several requests at a time."""
+    reading, most = 0, 0
+
+    def read(*args):
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        try:
+            return metadata.read(*args)
+        finally:
+            reading -= 1
+
+    monkeypatch.setattr("dicomweb.storing.assemble.read", read)
+    item = {"00281050": {"vr": "DS", "Value": [1.5] * 600_000}, "00080018": {"vr": "UI", "Value": ["1.2.3"]}}
+    body = json.dumps([item]).encode()
+    responses = await asyncio.gather(*(post(client, body, "application/dicom+json") for _ in range(4)))
+    assert {response.status for response in responses} == {409}
+    assert most == 1
 
 
 async def test_the_spool_is_bounded_and_given_back(core, serve, monkeypatch):
