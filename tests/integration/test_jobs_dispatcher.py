@@ -115,9 +115,9 @@ async def test_a_run_may_not_take_longer_than_its_plugin_says(core, queue, ask, 
         error = f"It did not finish within {timeout_s:g} s and was ended."
         assert (run.state, run.error) == (State.TIMED_OUT, error)
         lines = [text for _, text in await queue.log(run.id)]
-        if lines:
+        if "hurries" in lines:
             break
-    assert lines == ["hurries"]
+    assert "hurries" in lines
 
 
 async def test_a_running_run_is_cancelled(core, queue, ask):
