@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from aiohttp import web
+from pydicom import Dataset
 
 from dicomweb import multipart
 from dicomweb.bodies import negotiate, not_modified, send
@@ -22,8 +23,10 @@ from dicomweb.wado_pixels import parse_frames
 
 _DEFAULT = Viewport(256, 256)
 _CACHED_BYTES = 16 << 20
-#: Of a picture with burned-in identity only so much is kept that nobody can read it.
-_ILLEGIBLE = Viewport(40, 40)
+#: Of a picture with burned-in identity only so much is kept that nobody can read it; of one that does not say whether
+#: it has any, but is of a kind that often does, that nobody can read lines of the usual height, a thirtieth of it.
+_ILLEGIBLE, _HARDLY_LEGIBLE = Viewport(40, 40), Viewport(80, 80)
+_OFTEN_WRITTEN_ON = frozenset(["US", "IVUS", "ES", "XC", "GM", "OT", "SC", "DOC", "ECG"])
 _OFFERS = [Offer(name) for name in MEDIA_TYPES]
 
 
@@ -71,9 +74,7 @@ class Thumbnails:
 
     async def _render(self, reader: Reader, frame: int, options: Options, media_type: str) -> bytes:
         """The Thumbnail shall not contain any Patient Identifying Information (section 10.4.3.3.4)."""
-        header = await reader.header()
-        burned_in = str(header.get("BurnedInAnnotation") or "").strip() == "YES"
-        via = _ILLEGIBLE if burned_in else None
+        via = _via(await reader.header())
         return await renderer.still(self._services.run, reader, frame, options, media_type, via=via)
 
     def _keep(self, etag: str, picture: bytes) -> None:
@@ -83,3 +84,13 @@ class Thumbnails:
         self._cached_bytes += len(picture)
         while self._cached_bytes > _CACHED_BYTES:
             self._cached_bytes -= len(self._cache.popitem(last=False)[1])
+
+
+def _via(header: Dataset) -> Viewport | None:
+    """How small a picture must have been, that nobody reads in its thumbnail who is on it; None for any size."""
+    burned_in = str(header.get("BurnedInAnnotation") or "").strip()
+    if burned_in == "YES":
+        return _ILLEGIBLE
+    # Conversion Type (0008,0064) is of secondary captures, scans and videos (PS3.3 section C.8.6.1).
+    is_suspect = str(header.get("Modality")) in _OFTEN_WRITTEN_ON or bool(header.get("ConversionType"))
+    return _HARDLY_LEGIBLE if is_suspect and burned_in != "NO" else None

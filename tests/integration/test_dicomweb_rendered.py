@@ -201,6 +201,11 @@ class TestThumbnails:
             return float(np.abs(np.diff(gray, axis=1)).max())
 
         assert await detail(marked) < 0.5 * await detail(path_of(legible))
+        del legible.BurnedInAnnotation  # ultrasound that does not say
+        legible.SOPInstanceUID += ".2"
+        await store(client, part10(legible, legible.file_meta.TransferSyntaxUID))
+        unsaid = await detail(path_of(legible))
+        assert await detail(marked) < unsaid < 0.8 * await detail(path_of(legible).removesuffix(".2"))
 
     async def test_sizes_are_bounded(self, client):
         image = ct()
