@@ -105,6 +105,7 @@ class WadoRendered:
             warnings.append(f"299 {base}: One of several frames is shown; image/gif and multipart/related hold all.")
         body = await self._render(archive, reader, frames or [1], options, media_type)
         content_type = renderer.document_type(media_type)
+        fields |= renderer.document_fields(media_type)
         return await send(request, [body], content_type, etag, warnings=warnings, fields=fields)
 
     async def _render(

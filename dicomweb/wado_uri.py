@@ -91,6 +91,7 @@ class WadoUri:
         else:
             body = await self._picture(archive, asked, reader, offer.media_type)
         content_type = renderer.document_type(offer.media_type)
+        fields |= renderer.document_fields(offer.media_type)
         return await send(request, [body], content_type, etag, warnings=warnings, fields=fields)
 
     async def _picture(self, archive: Archive, asked: UriRequest, reader: Reader, media_type: str) -> bytes:

@@ -76,6 +76,13 @@ def document_type(media_type: str) -> str:
     return media_type if media_type == PDF or not media_type.startswith("text/") else f"{media_type}; charset=utf-8"
 
 
+def document_fields(media_type: str) -> dict[str, str]:
+    """Header fields of a rendered text: browsers run no script of what somebody stored, with the rights of a viewer."""
+    if not media_type.startswith("text/"):
+        return {}
+    return {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
+
+
 def frame_ms(header: Dataset) -> float:
     """How long each frame of a cine is shown (PS3.3 section C.7.6.5); an even pace, also where frame times differ."""
     times = [number(header.get("FrameTime"), math.nan), *list(numbers(header.get("FrameTimeVector")))[1:]]

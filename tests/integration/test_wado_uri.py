@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 
 from dicomweb.rendering.options import Options, Window
 from dicomweb.rendering.render import render
-from tests.dicomweb_support import store
+from tests.dicomweb_support import path_of, store
 from tests.samples import ct
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -181,6 +181,17 @@ async def test_documents_are_what_they_were(client) -> None:
     response = await wado(client, ds, contentType="application/pdf")
     assert response.headers["Content-Type"] == "application/pdf"
     assert await response.read() == b"%PDF-1.4 %%EOF"
+
+
+async def test_no_script_of_a_document_runs(client) -> None:
+    ds = report()
+    ds.SOPClassUID, ds.Modality = "1.2.840.10008.5.1.4.1.1.104.2", "DOC"
+    ds.EncapsulatedDocument = b'<a xmlns="http://www.w3.org/1999/xhtml"><script>alert(1)</script></a> '
+    await store(client, ds)
+    rendered = await client.get(f"{path_of(ds)}/rendered", headers={"Accept": "text/xml"})
+    for response in (rendered, await wado(client, ds, contentType="text/xml")):
+        assert response.status == 200
+        assert response.headers["Content-Security-Policy"].startswith("sandbox;")
 
 
 @pytest.mark.parametrize(
