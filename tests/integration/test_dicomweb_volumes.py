@@ -253,10 +253,14 @@ async def test_who_waits_for_a_turn_holds_no_volume(client, monkeypatch):
     held = []
 
     def counted(*given):
-        held.append(sum(isinstance(one, Loaded) for one in gc.get_objects()))
+        held.append(loaded() - before)
         return picture_of(*given)
 
-    picture_of = wado_volumetric.picture
+    def loaded() -> int:
+        gc.collect()
+        return sum(isinstance(one, Loaded) for one in gc.get_objects())
+
+    picture_of, before = wado_volumetric.picture, loaded()  # other tests' servers keep theirs
     monkeypatch.setattr(wado_volumetric, "picture", counted)
     paths = [path_of(images[0]).split("/instances")[0] + "/renderedmpr" for images in stacks]
     answers = await asyncio.gather(*[status(client, path) for path in paths])
