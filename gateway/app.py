@@ -71,7 +71,7 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
 
 async def _commitments(app: web.Application, core: Core) -> ArchiveCommitments:
     """Storage commitment, which lets go of its work when the application ends."""
-    commitments = ArchiveCommitments(core.archive, lambda request: Source("stow", _user(request)))
+    commitments = ArchiveCommitments(core.archive, lambda request: Source("stow", _user(request)), core.workers.run)
     await commitments.start()
 
     async def close(_: web.Application) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
-from dicomweb.errors import IsthmusError
-from dicomweb.ports import Commitment, Reference
+from dicomweb.errors import IsthmusError, Unavailable
+from dicomweb.ports import Commitment, Reference, Runner
 from gateway.archive import Archive, Source
 from gateway.errors import ObjectNotFound
 from gateway.store import driver
@@ -25,18 +25,23 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = 3.0
 _BATCH = 500
 _AT_ONCE = 8
+#: Requests that one worker checks at a time; each may name some ten thousand instances.
+_MAX_REQUESTS = 16
 # PS3.3 section C.14.1.1.
 _PROCESSING_FAILURE, _NO_SUCH_INSTANCE, _CLASS_CONFLICT = 0x0110, 0x0112, 0x0119
 _ROW = dict.fromkeys(("study_uid", "series_uid", "sop_class_uid", "key", "size"), 1)
 
 
 class ArchiveCommitments:
-    """Implements `dicomweb.ports.Commitments`. `source` tells where the caller's objects come from."""
+    """Implements `dicomweb.ports.Commitments`.
 
-    def __init__(self, archive: Archive, source: Callable[[web.Request], Source]) -> None:
+    `source` tells where the caller's objects come from; `run` runs a function in a thread.
+    """
+
+    def __init__(self, archive: Archive, source: Callable[[web.Request], Source], run: Runner) -> None:
         self._archive = archive
         self._source = source
-        self._records = CommitmentRecords(archive.catalogue.db, archive.secret("commitment"))
+        self._records = CommitmentRecords(archive.catalogue.db, archive.secret("commitment"), run)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -53,6 +58,8 @@ class ArchiveCommitments:
         self, request: web.Request, transaction_uid: str, references: Sequence[Reference]
     ) -> Commitment | None:
         """Keep the request and check what it names."""
+        if len(self._tasks) >= _MAX_REQUESTS:
+            raise Unavailable("Too many commitment requests are being checked; try again shortly.")
         source = self._source(request)
         await self._records.add(transaction_uid, str(source), references)
         return await self._work(transaction_uid, source, references)
@@ -61,7 +68,8 @@ class ArchiveCommitments:
         """The result, or what is missing for it taken over from a worker that ended."""
         source = self._source(request)
         record = await self._records.get(transaction_uid, str(source))
-        if record.failures is None and await self._records.take_over(transaction_uid):
+        is_free = len(self._tasks) < _MAX_REQUESTS
+        if record.failures is None and is_free and await self._records.take_over(transaction_uid):
             return await self._work(transaction_uid, source, record.references)
         return None if record.failures is None else Commitment(record.references, record.failures)
 

@@ -245,6 +245,17 @@ async def test_many_at_once(core, client):
     assert len(answered[FAILED]["Value"]) == 1199
 
 
+async def test_no_more_are_checked_at_once_than_may_be(client, monkeypatch):
+    monkeypatch.setattr("gateway.commitments._MAX_REQUESTS", 0)
+    url = path()
+    response = await ask(client, by_instance(ct()), url)
+    assert response.status == 503
+    assert response.headers["Retry-After"].isdigit()
+    monkeypatch.undo()
+    assert (await client.get(url)).status == 404  # nothing of it was kept
+    assert (await ask(client, by_instance(ct()), url)).status == 200
+
+
 async def test_a_catalogue_that_fails_leaves_the_request_for_later(core, client, monkeypatch):
     image = ct()
     await store(client, image)
