@@ -64,13 +64,14 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
     workers = Workers()
     client = driver.connect(settings.mongodb, uri)
     turn = Turn(settings.data.dir / "catalogue.lock", workers.io)
+    generations = await asyncio.to_thread(Generations, generations_file(settings))
     catalogue = Catalogue(
         client,
         settings.mongodb.database,
         replace=settings.storage.replace,
         turn=turn.taken,
         scheme=scheme,
-        generations=await asyncio.to_thread(Generations, generations_file(settings)),
+        generations=generations,
     )
     objects = object_store(settings, workers)
     try:
@@ -81,6 +82,7 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
     finally:
         await catalogue.close()
         turn.close()
+        generations.close()
         await objects.close()
         await driver.close(client)
         await workers.close()

@@ -35,12 +35,21 @@ class Generations:
 
     def __init__(self, path: Path | None = None) -> None:
         """Map the file at `path`, which is made if it is not there."""
+        self._memory: mmap.mmap | None = None
         self._numbers: memoryview | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
                 os.ftruncate(file.fileno(), _BYTES)
-                self._numbers = memoryview(mmap.mmap(file.fileno(), _BYTES)).cast("Q")
+                self._memory = mmap.mmap(file.fileno(), _BYTES)
+            self._numbers = memoryview(self._memory).cast("Q")
+
+    def close(self) -> None:
+        """Give the memory back, and the file descriptor that comes with it; from now on nothing is current."""
+        if self._memory is not None and self._numbers is not None:
+            self._numbers.release()
+            self._numbers = None
+            self._memory.close()
 
     def of(self, study_uid: str | None) -> int | None:
         """The number of a study, or with None of all; None if what is read now must not be remembered."""

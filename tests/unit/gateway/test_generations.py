@@ -61,6 +61,13 @@ def test_a_start_settles_what_a_failure_left_unclear(path):
     assert here.of(STUDY) not in (None, before)
 
 
+def test_after_it_is_closed_nothing_is_current(path):
+    generations = Generations(path)
+    generations.close()
+    generations.close()
+    assert generations.of(STUDY) is None
+
+
 def test_without_a_file_nothing_is_current():
     nothing = Generations()
     with nothing.writing([STUDY]):
