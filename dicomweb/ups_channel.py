@@ -68,11 +68,13 @@ class Channel:
             raise BadRequest("This resource is opened as a WebSocket (PS3.18 section 8.10.4).")
         async with self._worklist(request).listen(checked) as queue:
             await socket.prepare(request)
-            listener = asyncio.ensure_future(_until_closed(socket))
+            work = [asyncio.ensure_future(one) for one in (_send(socket, queue), _until_closed(socket))]
             try:
-                await _send(socket, queue, listener)
+                await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                listener.cancel()
+                for one in work:
+                    one.cancel()
+                await asyncio.gather(*work, return_exceptions=True)
         return socket
 
     def _channel_url(self, request: web.Request, title: str) -> str:
@@ -80,19 +82,10 @@ class Channel:
         return f"ws{base.removeprefix('http')}/subscribers/{title.replace(' ', '%20')}"
 
 
-async def _send(socket: web.WebSocketResponse, queue: EventQueue, listener: asyncio.Future[None]) -> None:
-    """Send events until the queue or the subscriber ends."""
+async def _send(socket: web.WebSocketResponse, queue: EventQueue) -> None:
+    """Send events until the queue ends or the subscriber takes no more."""
     number = 0
-    while not listener.done():
-        event = asyncio.ensure_future(queue.get())
-        await asyncio.wait((event, listener), return_when=asyncio.FIRST_COMPLETED)
-        if not event.done():
-            event.cancel()
-            return
-        named = event.result()
-        if named is None:
-            await socket.close(code=WSCloseCode.SERVICE_RESTART, message=b"connect again")
-            return
+    while (named := await queue.get()) is not None:
         number = number % 0xFFFF + 1
         frame = dicom_json.dumps(events.data_set(*named, number)).decode()
         try:
@@ -100,6 +93,7 @@ async def _send(socket: web.WebSocketResponse, queue: EventQueue, listener: asyn
                 await socket.send_str(frame)
         except (ConnectionError, TimeoutError):
             return
+    await socket.close(code=WSCloseCode.SERVICE_RESTART, message=b"connect again")
 
 
 async def _until_closed(socket: web.WebSocketResponse) -> None:

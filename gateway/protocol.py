@@ -1,7 +1,7 @@
 """The HTTP server below the application: what cannot be parsed, or takes too long to say what it wants.
 
 aiohttp itself would answer with a page of text that quotes the request and names its version, and log a traceback; and
-it would wait for an hour for a request that never begins.
+it would wait for an hour for a request that never begins, and at shutdown twice as long as it is told to.
 """
 
 from __future__ import annotations
@@ -61,6 +61,16 @@ class _Connection(RequestHandler):
         """Wait for nothing any longer."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Cancel the handler as soon as its time is over: whoever reads nothing would hold it for as long again."""
+        handler = self._task_handler
+        end = self._loop.call_later(timeout, handler.cancel) if timeout is not None and handler is not None else None
+        try:
+            await super().shutdown(timeout)
+        finally:
+            if end is not None:
+                end.cancel()
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:

@@ -117,3 +117,28 @@ async def test_a_connection_between_requests_is_kept(port, monkeypatch):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), 0.3)
     writer.close()
+
+
+async def test_what_still_runs_when_the_time_is_over_is_ended():
+    """A page that never ends takes the shutdown timeout, not twice that."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def stall(_):
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    app = web.Application()
+    app.router.add_get("/", stall)
+    runner = Runner(app, access_log=None, shutdown_timeout=2)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    _, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await began.wait()
+    async with asyncio.timeout(3.5):
+        await runner.cleanup()
+    assert ended.is_set()
+    writer.close()
