@@ -30,7 +30,7 @@ _CHARACTER_SETS = "Every answer is in UTF-8; requests may hold any character set
 class Transaction:
     """What one kind of handler does: its name in Table H-1, media types of answers and requests, query parameters.
 
-    `statuses` are those of success.
+    `statuses` are those of success; `needs_body` says whether what it consumes has to be there.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Transaction:
     consumes: Sequence[str] = ()
     query: Sequence[str] = ()
     statuses: Sequence[int] = (200,)
+    needs_body: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ Schema = Mapping[str, Any]
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
 _FLAG: Schema = {"type": "string", "enum": ["true", "false"]}
-_AE_TITLE: Schema = {**_TEXT, "pattern": r"^[!-\[\]-~]{1,16}$", "maxLength": 16}
+_AE_TITLE: Schema = {**_TEXT, "pattern": r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$", "maxLength": 16}
 _UID: Schema = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)*$", "maxLength": 64}
 #: What the templates of the route table stand for; others are plain text.
 _PATH_PARAMETERS: Mapping[str, Schema] = {
@@ -35,6 +35,9 @@ _QUERY_PARAMETERS: Mapping[str, Schema] = {
     "fuzzymatching": _FLAG,
     "emptyvaluematching": _FLAG,
     "multiplevaluematching": _FLAG,
+    "deletionlock": _FLAG,
+    "workitem": {**_UID, "description": "UID of the workitem; it may also stand alone, without a name."},
+    "transaction-uid": {**_UID, "description": "Of whoever claimed it; it may also stand alone, without a name."},
     "quality": {"type": "integer", "minimum": 1, "maximum": 100},
 }
 
@@ -64,7 +67,7 @@ def _operation(route: Route, seen: Counter[str]) -> dict[str, Any]:
         "responses": _responses(what),
     }
     if what.consumes:
-        described["requestBody"] = {"required": True, "content": _content(what.consumes)}
+        described["requestBody"] = {"required": what.needs_body, "content": _content(what.consumes)}
     return described
 
 

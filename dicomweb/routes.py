@@ -84,7 +84,11 @@ def add_routes(app: web.Application, services: Services, prefix: str = "/dicomwe
 
 
 def add_uri_service(app: web.Application, services: Services, path: str = "/wado") -> list[Route]:
-    """Serve WADO-URI at `path`; return its routes."""
+    """Serve WADO-URI at `path`; return its routes.
+
+    No capabilities name it: they describe the RESTful services below their base URI, which this is none of (PS3.18
+    sections 7.1 and 8.9, Table H-1).
+    """
     handler = WadoUri(services, Headers(services.run))
     table = [Route(method, path, handler.retrieve, _URI) for method in ("GET", "HEAD")]
     for route in table:

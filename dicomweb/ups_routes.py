@@ -21,7 +21,7 @@ _CREATE = Transaction("Create Workitem", consumes=_ONE, query=["workitem"], stat
 _RETRIEVE = Transaction("Retrieve Workitem", _ONE, query=["accept"])
 _UPDATE = Transaction("Update Workitem", consumes=_ONE, query=["transaction-uid"])
 _STATE = Transaction("Change Workitem State", consumes=_ONE)
-_CANCEL = Transaction("Request Workitem Cancellation", consumes=_ONE, statuses=[202])
+_CANCEL = Transaction("Request Workitem Cancellation", consumes=_ONE, statuses=[202], needs_body=False)
 _SEARCH = Transaction(
     "Search for Workitems", _MANY, query=[*_PAGING, *sorted(map(".".join, KEYS))], statuses=[200, 204]
 )

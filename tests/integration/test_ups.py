@@ -326,6 +326,9 @@ async def test_capabilities_and_openapi_name_the_service(worklist):
     assert "workitems/{workitem}/state" in await answer.text()
     described = (await (await worklist.client.get("/api/openapi.json")).json())["paths"]
     assert "put" in described["/dicomweb/workitems/{workitem}/state"]
+    assert described["/dicomweb/workitems"]["post"]["requestBody"]["required"]
+    asked = described["/dicomweb/workitems/{workitem}/cancelrequest"]["post"]
+    assert not asked["requestBody"]["required"]  # section 11.8.1.4: whoever asks need not say why
 
 
 async def test_answers_are_compressed(worklist):
