@@ -96,6 +96,8 @@ def response_status(outcomes: Sequence[StoreOutcome]) -> HTTPStatus:
     if any(one.stored for one in outcomes):
         return HTTPStatus.ACCEPTED
     statuses = {one.status for one in outcomes}
+    if HTTPStatus.BAD_REQUEST in statuses:  # of the body itself: parts that cannot be stored are conflicts
+        return HTTPStatus.BAD_REQUEST
     if len(statuses) == 1 and statuses <= _TELLING:
         return HTTPStatus(statuses.pop())
     return HTTPStatus.CONFLICT

@@ -165,7 +165,7 @@ async def test_stow_07_bad_syntax_is_400(server, body):
     assert (await post(server, body)).status == 400
 
 
-async def test_stow_07_a_part_that_is_no_dicom_is_a_failure_of_its_own(server):
+async def test_stow_39_a_part_that_is_no_dicom_is_a_failure_of_its_own(server):
     answer = await post(server, multipart(b"no DICOM"))
     assert answer.status == 409
     assert "0008119A" in answer.json()

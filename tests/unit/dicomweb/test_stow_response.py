@@ -25,7 +25,7 @@ REFUSED = StoreOutcome("1.1", "1.2", failure=0xC002, status=422)
         ([CONFLICT], 409),
         ([UNREADABLE], 400),
         ([UNREADABLE, UNREADABLE], 400),
-        ([UNREADABLE, CONFLICT], 409),
+        ([UNREADABLE, CONFLICT], 400),
         ([TOO_LARGE], 413),
         ([FULL], 507),
         ([REFUSED], 409),
