@@ -20,11 +20,10 @@ from dicomweb.worklist.subscriptions import FILTERED, GLOBAL, STEPS, WELL_KNOWN,
 from dicomweb.worklist.subscriptions import Subscription as State
 from gateway.jobs.queue import Database
 from gateway.jobs.workitem_search import condition
-from gateway.jobs.workitems import Decision, Stored, Subscriber, WorkitemStore
+from gateway.jobs.workitems import MAX_SUBSCRIBERS, Decision, Stored, Subscriber, WorkitemStore
 from gateway.store.driver import wrapped
 
 MAX_REGISTRATIONS = 1_000
-MAX_SUBSCRIBERS = 200
 _LISTENERS_REMEMBERED_S = 30 * 86_400
 _VIA = {GLOBAL: "global", FILTERED: "filtered"}
 

@@ -27,6 +27,8 @@ from gateway.store import driver
 from gateway.store.driver import wrapped
 
 MAX_WORKITEMS = 100_000
+#: Of one workitem; who comes later to a subscription of all goes without it.
+MAX_SUBSCRIBERS = 200
 #: Bytes of a workitem as JSON that updates may make it grow to: as BSON, with what is kept beside it, it may have four
 #: times as many, and a document 16 MiB.
 MAX_ITEM_BYTES = 2 << 20
@@ -220,8 +222,9 @@ class WorkitemStore:
 
     @wrapped()
     async def subscribe_all(self, subscriber: Subscriber, chosen: Mapping[str, Any], *, tells: bool) -> None:
-        """Add a subscriber to those of all chosen workitems that it is not among yet."""
-        missing = {"$and": [_present(), {"subscribers.ae": {"$ne": subscriber.ae}}, chosen]}
+        """Add a subscriber to those of all chosen workitems that it is not among yet, where there is room."""
+        room = {f"subscribers.{MAX_SUBSCRIBERS - 1}": {"$exists": False}, "subscribers.ae": {"$ne": subscriber.ae}}
+        missing = {"$and": [_present(), room, chosen]}
         shown = dict.fromkeys(["version", "item.00741000", "item.00404041"], 1)
         while page := await self._items.find(missing, shown).limit(_BATCH).to_list(None):
             await self._items.bulk_write([_subscribing(one, subscriber, tells=tells) for one in page], ordered=False)

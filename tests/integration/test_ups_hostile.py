@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dicomweb.errors import Unavailable
-from dicomweb.worklist.subscriptions import FILTERED
+from dicomweb.worklist.subscriptions import FILTERED, GLOBAL
 from dicomweb.worklist.transitions import created
 from gateway.jobs.workitems import MAX_ITEM_BYTES, Decision, Stored, WorkitemStore
 from tests.ups_support import Worklist, element, new_uid, workitem
@@ -57,6 +57,17 @@ async def test_what_has_expired_takes_no_room(core):
     await core.catalogue.db["workitems"].update_one({}, {"$set": {"expires": datetime.now(UTC)}})
     await store.expire()
     await add()
+
+
+async def test_subscribers_are_bounded(core, worklist, monkeypatch):
+    monkeypatch.setattr("gateway.jobs.workitems.MAX_SUBSCRIBERS", 2)
+    uid = await worklist.create(workitem())
+    for title in "ABC":
+        assert (await worklist.subscribe(GLOBAL, title, "?deletionlock=true")).status == 201
+        suspended = await worklist.client.post(f"/dicomweb/workitems/{GLOBAL}/subscribers/{title}/suspend")
+        assert suspended.status == 200
+    stored = await core.catalogue.db["workitems"].find_one({"_id": uid})
+    assert [one["ae"] for one in stored["subscribers"]] == ["A", "B"]
 
 
 @pytest.mark.parametrize("profile", ["none", "research"])
