@@ -1,6 +1,7 @@
 """What is no HTTP, sent over a raw connection: it is answered as every other error, and nothing of it is logged."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -69,10 +70,19 @@ async def test_what_no_middleware_caught_is_logged(port, caplog):
     assert [record.levelname for record in caplog.records if record.name != "asyncio"] == ["ERROR"]
 
 
+async def everything(reader):
+    """What comes until the connection ends; what we send after the server closed resets it."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := await reader.read(65536):
+            received += chunk
+    return received
+
+
 async def closing_time(port, *pieces, pause_s=0.0):
     """What comes back until the server closes the connection, having been sent pieces with pauses between."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    received = asyncio.ensure_future(reader.read())
+    received = asyncio.ensure_future(everything(reader))
     for piece in pieces:
         writer.write(piece)
         await asyncio.wait([received], timeout=pause_s)
