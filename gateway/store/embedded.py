@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -52,9 +53,13 @@ class EmbeddedMongo:
     from it. mongod's warnings and errors are logged here, without anything that could quote a document.
     """
 
-    def __init__(self, settings: MongoSettings, data_dir: Path) -> None:
-        """Nothing is touched until the context is entered, in the thread whose end is to end mongod: the main one."""
+    def __init__(self, settings: MongoSettings, data_dir: Path, arguments: Sequence[str] = ()) -> None:
+        """Nothing is touched until the context is entered, in the thread whose end is to end mongod: the main one.
+
+        `arguments` are further ones of mongod.
+        """
         self._settings = settings
+        self._arguments = arguments
         self._folder = data_dir.absolute() / "mongo"
         self._key_file = _key_file(data_dir)
         self._lock: int | None = None
@@ -114,6 +119,7 @@ class EmbeddedMongo:
         cache_mb = self._settings.cache_mb
         self._process = await asyncio.create_subprocess_exec(
             *mongod.command(self._binary, self._folder, self._key_file, self._port, cache_mb),
+            *self._arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
