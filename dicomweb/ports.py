@@ -109,6 +109,13 @@ class StoreOutcome:
 class Archive(Protocol):
     """An archive as one caller sees it: the caller's rights and the source's policy are bound to it."""
 
+    def version(self, study_uid: str | None) -> int | None:
+        """A number of a study, or with None of the whole archive, that is another one after every write to it.
+
+        What was read after this was asked may be given again while it is the same; None: nothing may be remembered.
+        """
+        ...
+
     async def search(self, query: Query) -> SearchPage:
         """Find studies, series or instances. Items carry every default attribute of their level, sorted by tag,
         but for Retrieve URL (0008,1190), which the handler adds. Same query, same order.

@@ -194,6 +194,7 @@ class BoundArchive:
     def __init__(self, archive: Archive, source: Source) -> None:
         self._archive = archive
         self._source = source
+        self.version = archive.catalogue.generations.of
         self.search = archive.search
         self.search_keys = archive.search_keys
         self.instances = archive.instances

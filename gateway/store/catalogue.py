@@ -23,9 +23,10 @@ from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
 from dicomweb.errors import Gone, NotFound
 from dicomweb.pixels.frames import FrameTable
 from dicomweb.ports import StoredInstance
+from dicomweb.remembered import Remembered
 from dicomweb.resource import Level, Resource
 from gateway.store import driver
-from gateway.store.generations import Generations, Remembered
+from gateway.store.generations import Generations
 from gateway.store.scheme import DERIVATION, Scheme
 
 #: Rows that one transaction deletes: it stays far below MongoDB's limits of time and size.

@@ -11,10 +11,10 @@ from typing import Any
 from bson import Binary
 
 from dicomweb.ports import Metadata
+from dicomweb.remembered import Remembered
 from dicomweb.resource import Level, Resource
 from gateway.store import derived, driver
 from gateway.store.catalogue import Catalogue, selector
-from gateway.store.generations import Remembered
 from gateway.store.objects import ObjectStore, new_key
 
 #: Bytes of metadata that are remembered for the next who asks.

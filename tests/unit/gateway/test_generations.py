@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from gateway.store.generations import Generations, Remembered
+from dicomweb.remembered import Remembered
+from gateway.store.generations import Generations
 
 STUDY = "1.2.3"
 
