@@ -37,6 +37,9 @@ from gateway.wiring import Core, open_core
 logger = logging.getLogger(__name__)
 Role = Literal["http", "dicom", "jobs"]
 _PR_SET_PDEATHSIG = 1
+#: Parameters of glibc's malloc (malloc.h). Left to itself it takes each buffer of 128 KiB and more from the system anew
+#: and gives it back at once: of 1.0 ms for storing 0.5 MB over HTTP, the archive apart, 0.3 ms were page faults.
+_MALLOC = {-1: 8 << 20, -3: 4 << 20, -8: 4}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX
 _SWEEP_EVERY_S = 3600.0
 _DELETIONS_EVERY_S = 10.0
 _DERIVE_EVERY_S = 1.0
@@ -59,6 +62,7 @@ class Assignment:
 def main() -> None:
     """Read the assignment and do it until SIGTERM."""
     _end_with_parent()
+    _keep_freed_memory()
     assignment: Assignment = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - written by our parent, over a pipe
     logs.configure(assignment.settings.log.level, assignment.role)
     gc.freeze()
@@ -73,6 +77,14 @@ def _end_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if parent == 1:
         sys.exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Have malloc use again what was freed, up to some MB an arena, and keep few arenas; other libcs have no such."""
+    with contextlib.suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in _MALLOC.items():
+            mallopt(parameter, value)
 
 
 async def _run(assignment: Assignment) -> None:
