@@ -41,7 +41,8 @@ Event = PartBegin | PartData | PartEnd
 class Reader:
     """Takes a body in pieces of any size and says what it has found; holds no more than a piece and a header.
 
-    Only `CRLF--boundary` followed by a line end or `--` divides parts: DICOM may hold anything else.
+    Only `CRLF--boundary` followed by a line end or `--` divides parts: DICOM may hold anything else. A piece in which
+    nothing is found is passed on as it is, without a copy.
     """
 
     def __init__(self, boundary: str) -> None:
@@ -49,6 +50,7 @@ class Reader:
             raise BadRequest("The multipart boundary is missing or not valid.")
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         self._buffer = b"\r\n"  # as if a line ended before the body: it may begin with the first boundary
+        self._at = 0  # what comes before it in the buffer is done with
         self._state = self._preamble
         self._preamble_bytes = 0
         self.complete = False
@@ -56,12 +58,12 @@ class Reader:
     def feed(self, data: bytes) -> Iterator[Event]:
         """Take the next bytes. Exhaust the iterator before the next call. Raises BadRequest on a malformed body."""
         self._buffer += data
-        while not self.complete:
+        again = True
+        while again and not self.complete:
             events, again = self._state()
             yield from events
-            if not again:
-                return
-        self._buffer = b""  # what follows the last boundary has no meaning
+        # What follows the last boundary has no meaning.
+        self._buffer, self._at = b"" if self.complete else self._buffer[self._at :], 0
 
     def finish(self) -> None:
         """The body has ended; raise BadRequest if the last boundary was not there."""
@@ -83,31 +85,36 @@ class Reader:
         return ([*events, PartEnd()] if found else events), found
 
     def _headers(self) -> tuple[list[Event], bool]:
-        end = 0 if self._buffer.startswith(b"\r\n") else self._buffer.find(b"\r\n\r\n") + 2
-        if end == 1 or len(self._buffer) < 2 or end > MAX_PART_HEADER_BYTES:
-            if len(self._buffer) > MAX_PART_HEADER_BYTES:
-                raise BadRequest("The headers of a part are too long.")
-            return [], False
-        headers = _parse_headers(self._buffer[:end])
-        self._buffer = self._buffer[end + 2 :]
+        begin = end = self._at
+        if not self._buffer.startswith(b"\r\n", begin):  # there are some
+            end = self._buffer.find(b"\r\n\r\n", begin, begin + MAX_PART_HEADER_BYTES + 2) + 2
+            if end == 1:
+                if len(self._buffer) - begin > MAX_PART_HEADER_BYTES:
+                    raise BadRequest("The headers of a part are too long.")
+                return [], False
+        self._at = end + 2
         self._state = self._part
-        return [PartBegin(headers)], True
+        return [PartBegin(_parse_headers(self._buffer[begin:end]))], True
 
     def _until_delimiter(self) -> tuple[bool, bytes]:
         """Cut off the data before the next delimiter, and that too; without one keep what may be its beginning."""
-        start = 0
+        start = self._at
         while (at := self._buffer.find(self._delimiter, start)) >= 0:
             after = self._after_delimiter(at + len(self._delimiter))
             if after is None:
-                data, self._buffer = self._buffer[:at], self._buffer[at:]
-                return False, data
+                return False, self._cut(at, at)
             if after:
-                data, self._buffer = self._buffer[:at], self._buffer[after:]
-                return True, data
+                return True, self._cut(at, after)
             start = at + 1
-        keep = max(len(self._buffer) - len(self._delimiter) + 1, start)
-        data, self._buffer = self._buffer[:keep], self._buffer[keep:]
-        return False, data
+        # A delimiter begins with the only CR that it has (RFC 2046 section 5.1.1).
+        at = self._buffer.rfind(b"\r", max(start, len(self._buffer) - len(self._delimiter) + 1))
+        end = at if at >= 0 and self._delimiter.startswith(self._buffer[at:]) else len(self._buffer)
+        return False, self._cut(end, end)
+
+    def _cut(self, end: int, after: int) -> bytes:
+        """The data up to `end`; the buffer goes on at `after`."""
+        data, self._at = self._buffer[self._at : end], after
+        return data
 
     def _after_delimiter(self, at: int) -> int | None:
         """Where the next state begins; 0 if this was no delimiter after all; None if more bytes must tell."""
