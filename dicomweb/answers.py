@@ -14,6 +14,7 @@ from dicomweb.bodies import multipart_type, negotiate
 from dicomweb.dicom_xml import to_xml
 from dicomweb.negotiate import DICOM_JSON, DICOM_XML, JSON, Offer, accepts_coding
 from dicomweb.ports import JsonDataSet, Services
+from dicomweb.ready import ReadyItems
 
 #: A list of data sets: a JSON array, or one XML part each (PS3.18 Table 8.7.3-3 and section 8.6.1.2).
 DATA_SET_OFFERS = [Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML, multipart=True)]
@@ -91,7 +92,7 @@ def _encode(
 ) -> tuple[bytes, bool]:
     """The body, and whether it is compressed."""
     if offer.media_type != DICOM_XML:
-        body = dicom_json.dumps(content)
+        body = content.json() if isinstance(content, ReadyItems) else dicom_json.dumps(content)
     elif offer.multipart:
         body = xml_parts([content] if isinstance(content, dict) else content, boundary)
     else:

@@ -81,7 +81,10 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of results as DICOM JSON items, and how many more there are after it."""
+    """One page of results as DICOM JSON items, and how many more there are after it.
+
+    Items that were encoded when they were stored come as `dicomweb.ready.ReadyItems`, whose texts need only be joined.
+    """
 
     items: Sequence[JsonDataSet]
     remaining: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from dicomweb.answers import DATA_SET_OFFERS, data_sets
 from dicomweb.bodies import negotiate
 from dicomweb.ports import JsonDataSet, SearchPage, Services
 from dicomweb.query_parse import ParsedQuery, parse, split
+from dicomweb.ready import ReadyItems
 from dicomweb.resource import Level, Resource, checked_uid
 
 _UIDS = {Level.STUDY: ("0020000D",), Level.SERIES: ("0020000D", "0020000E")}
@@ -48,7 +49,7 @@ class Qido:
         if not parsed.query.limit:  # only the number of results is wanted
             page = SearchPage((), page.remaining + len(page.items))
         base = self._services.public_base(request)
-        items = [_with_retrieve_url(item, level, base) for item in page.items]
+        items = _with_retrieve_urls(page.items, level, base)
         return await data_sets(request, self._services, items, headers=_warnings(base, parsed, page))
 
 
@@ -58,6 +59,10 @@ def _warnings(base: str, parsed: ParsedQuery, page: SearchPage) -> CIMultiDict[s
     if page.remaining:
         texts.append(f"There are {page.remaining} additional results that can be requested")
     return CIMultiDict([("Warning", f"299 {base}: {text}") for text in texts])
+
+
+def _with_retrieve_urls(items: Sequence[JsonDataSet], level: Level, base: str) -> Sequence[JsonDataSet]:
+    return items.at(base) if isinstance(items, ReadyItems) else [_with_retrieve_url(one, level, base) for one in items]
 
 
 def _with_retrieve_url(item: JsonDataSet, level: Level, base: str) -> JsonDataSet:
