@@ -5,7 +5,6 @@ import contextlib
 import logging
 import socket
 import struct
-import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -29,7 +28,7 @@ from dicomweb.errors import Conflict, Refused, TooLarge
 from dicomweb.query import Query
 from dicomweb.resource import Level, Resource
 from gateway.archive import Source
-from gateway.dimse import bridge, scp
+from gateway.dimse import messages, scp
 from tests.conftest import running
 from tests.samples import CT_IMAGE_STORAGE, ct, part10
 
@@ -243,23 +242,14 @@ async def test_the_senders_first_standard_syntax_is_taken(core, listen):
     assert (await stored(core, ds))[0].transfer_syntax_uid == ExplicitVRLittleEndian
 
 
-async def test_large_instances_stream_in_bounded_memory(core, listen):
+async def test_large_instances_stream_in_bounded_memory(core, listen, monkeypatch):
     listener = await listen(core)
     frames = 48
     ds = ct(Rows=1024, Columns=1024, NumberOfFrames=frames, PixelData=bytes(2 * frames << 20))
     content = part10(ds)
-    largest = 0
-    write = bridge.Feed.write
-
-    def watched(feed, data):
-        nonlocal largest
-        write(feed, data)
-        largest = max(largest, feed.unread)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bridge.Feed, "write", watched)
-        assert await asyncio.to_thread(send_one, listener.port, content) == 0
-    assert 0 < largest < 6 << 20
+    unread = watched_unread(monkeypatch)
+    assert await asyncio.to_thread(send_one, listener.port, content) == 0
+    assert 0 < max(unread) < 6 << 20
     assert (await stored(core, ds))[0].size > 2 * frames << 20
 
 
@@ -413,9 +403,10 @@ async def test_excess_within_an_association_aborts_it(core, listen, excess):
     await until(lambda: not associations())
 
 
-async def test_stopping_finishes_the_instance_under_way(core, listen):
+async def test_stopping_finishes_the_instance_under_way(core, listen, monkeypatch):
     """A sender in the middle of an instance gets its answer and then the abort, an idle one the abort alone."""
     listener = await listen(core)
+    unread = watched_unread(monkeypatch)
     ds = ct(Rows=2048, Columns=2048, PixelData=bytes(8 << 20))
     meta, encoded = split(part10(ds))
     middle, go_on = asyncio.Event(), asyncio.Event()
@@ -441,7 +432,7 @@ async def test_stopping_finishes_the_instance_under_way(core, listen):
 
     sending = asyncio.create_task(asyncio.to_thread(send))
     await middle.wait()
-    await until(lambda: any(association.dimse.busy for association in associations()))
+    await until(lambda: len(unread) > 3)
     stopping = asyncio.create_task(listener.stop())
     await until(lambda: len(associations()) == 1)
     go_on.set()
@@ -488,6 +479,19 @@ def test_the_whole_gateway_keeps_identities_to_itself(tmp_path):
         assert b"ZQX" not in text, path
 
 
+def watched_unread(monkeypatch):
+    """A list that grows with each piece of a data set that is received: how much of the data set is unread by then."""
+    unread = []
+    write = messages.DataSet.write
+
+    def watched(data_set, data):
+        write(data_set, data)
+        unread.append(data_set.unread)
+
+    monkeypatch.setattr(messages.DataSet, "write", watched)
+    return unread
+
+
 def associations():
     """The listener's associations that are alive."""
-    return [thread for thread in threading.enumerate() if isinstance(thread, scp._Acceptor)]
+    return [task for task in asyncio.all_tasks() if task.get_name() == "association"]
