@@ -50,10 +50,14 @@ async def data_set(
     status: int = HTTPStatus.OK,
     headers: Mapping[str, str] | None = None,
     array: bool = False,
+    short: bool = False,
 ) -> web.Response:
-    """Answer with one data set: in JSON an object, or with `array` an array of one; raise NotAcceptable."""
+    """Answer with one data set: in JSON an object, or with `array` an array of one; raise NotAcceptable.
+
+    One that is `short` is encoded here and now: to hand a few hundred bytes to a thread takes longer.
+    """
     offer = negotiate(request, ONE_DATA_SET_OFFERS)
-    return await _answer(request, services, offer, [item] if array else item, status, headers)
+    return await _answer(request, services, offer, [item] if array else item, status, headers, short=short)
 
 
 def xml_parts(items: Sequence[JsonDataSet], boundary: str) -> bytes:
@@ -73,12 +77,15 @@ async def _answer(
     content: JsonDataSet | Sequence[JsonDataSet],
     status: int,
     headers: Mapping[str, str] | None,
+    *,
+    short: bool = False,
 ) -> web.Response:
     if offer.multipart and not content:  # there is no multipart body without a part
         return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Vary": "Accept"})
     compressed = accepts_coding(request.headers.get("Accept-Encoding"), "gzip")
     boundary = multipart.boundary_for()
-    body, is_compressed = await services.run(_encode, content, offer, boundary, compressed)
+    what = (content, offer, boundary, compressed)
+    body, is_compressed = _encode(*what) if short else await services.run(_encode, *what)
     content_type = multipart_type(offer, boundary) if offer.multipart else offer.media_type
     fields = CIMultiDict(headers or {})
     fields.update({"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"})

@@ -30,6 +30,8 @@ _TELLING = frozenset(
 )
 _PROCESSING_FAILURE = 0x0110
 _MAX_WARNINGS = 8
+#: A response about so many instances is encoded within a millisecond.
+_FEW = 32
 
 
 class Stow:
@@ -81,7 +83,8 @@ async def _response(
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "2"
     item = response_data_set(outcomes, base, url)
-    response = await data_set(request, services, item, status=status, headers=headers)
+    short = len(outcomes) <= _FEW
+    response = await data_set(request, services, item, status=status, headers=headers, short=short)
     # Section 10.5.3.2: a DICOM status and a reason, which the data set has no place for.
     reasons = dict.fromkeys((one.failure or one.warning or 0, one.reason) for one in outcomes if one.reason)
     for code, reason in list(reasons)[:_MAX_WARNINGS]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
+from functools import partial
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -75,7 +76,7 @@ async def parts(request: web.Request, limits: Limits) -> AsyncIterator[Part]:
     if request.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
         raise UnsupportedMediaType("A body may be compressed with gzip or deflate, and in no other way.")
     media_type, parameters = parse_media_type(request.headers.get("Content-Type", ""))
-    chunks = body(request.content, limits)
+    chunks = body(request, limits)
     if media_type in _ROOTS:
         yield Part({}, _single(chunks), limits.max_part_bytes, media_type)
         return
@@ -94,32 +95,39 @@ async def parts(request: web.Request, limits: Limits) -> AsyncIterator[Part]:
                 yield Part(event.headers, events, limits.max_part_bytes, root)
 
 
-async def body(content: StreamReader, limits: Limits) -> AsyncIterator[bytes]:
-    """A request body as it arrives.
+async def body(request: web.Request, limits: Limits) -> AsyncIterator[bytes]:
+    """A request body as it arrives, in pieces as large as the system gave them.
 
     Raises
     ------
     RequestTimeout : it pauses for too long, or all the waiting for it is more than its bytes make up for.
     BadRequest : its chunks or its compression are broken.
     """
-    waited_s, received = 0.0, 0
+    content, waited_s, received = request.content, 0.0, 0
+    # Pieces of a body that comes in HTTP chunks are joined, as those may be tiny; others are not, which saves a copy.
+    read = content.readany if request.content_length is None else partial(_piece, content)
     while True:
-        patience_s = limits.read_timeout_s + received / limits.min_bytes_per_s - waited_s
         begin = time.monotonic()
+        patience_s = limits.read_timeout_s + received / limits.min_bytes_per_s - waited_s
+        wait = content.total_bytes == received and not content.is_eof()
         try:
-            async with asyncio.timeout(min(limits.read_timeout_s, patience_s)):
-                chunk = await content.readany()
+            async with asyncio.timeout(min(limits.read_timeout_s, patience_s)) if wait else nullcontext():
+                chunk = await read()
         except TimeoutError:
             raise RequestTimeout from None
         except (HttpProcessingError, RequestPayloadError) as exc:
             raise BadRequest("The body of the request is not encoded as its headers say.") from exc
         except HTTPRequestEntityTooLarge as exc:
             raise TooLarge from exc
-        waited_s += time.monotonic() - begin
-        received += len(chunk)
         if not chunk:
             return
+        waited_s += time.monotonic() - begin
+        received += len(chunk)
         yield chunk
+
+
+async def _piece(content: StreamReader) -> bytes:
+    return (await content.readchunk())[0]
 
 
 async def _events(chunks: AsyncIterator[bytes], reader: Reader) -> AsyncGenerator[Event]:
