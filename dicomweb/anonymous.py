@@ -10,9 +10,9 @@ import numpy as np
 from pydicom import Dataset, dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomweb.bodies import Piece, Span
 from dicomweb.errors import Refused
 from dicomweb.negotiate import EXPLICIT_LITTLE_ENDIAN
+from dicomweb.pieces import Piece, Span
 from dicomweb.pixels import frames, transcode
 from dicomweb.pixels.frames import FrameTable
 from dicomweb.pixels.transcode import Undecodable
@@ -61,6 +61,10 @@ class AnonymousReader(Reader):
         self.instance.frames.ranges(number)
         stored, header = await self._source.stored_frame(number), await self._source.header()
         return await self._run(_cleaned, header, self._source.instance.transfer_syntax_uid, stored, self._made)
+
+    async def picture(self, number: int) -> tuple[bytes, Dataset]:
+        """A frame, decoded and cleaned, and the de-identified header."""
+        return await self.stored_frame(number), self._made.header
 
     def file_in(self, transfer_syntax_uid: str) -> AsyncIterator[bytes]:
         """The copy in any transfer syntax that it is offered in."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -14,25 +12,10 @@ from multidict import CIMultiDict
 from dicomweb import multipart
 from dicomweb.errors import NotAcceptable, RangeNotSatisfiable
 from dicomweb.negotiate import Offer, accepted, choose
-from dicomweb.ports import StoredObject
+from dicomweb.pieces import Piece, Span, cut, joined, send_pieces
 
-#: Bodies up to this are sent in one piece: one write for most frames.
-_WHOLE_BYTES = 2 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A byte range of a stored file."""
-
-    source: StoredObject
-    offset: int
-    length: int
-
-    def __len__(self) -> int:
-        return self.length
-
-
-Piece = bytes | Span
+#: Bodies up to this are read and sent in one piece.
+_WHOLE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +90,12 @@ async def send(
     if wanted is not None:
         start, end = wanted
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{total}"
-        status, pieces, total = HTTPStatus.PARTIAL_CONTENT, list(_cut(pieces, start, end)), end - start
-    if total <= _WHOLE_BYTES and request.method != "HEAD":
-        body = b"".join([await _read(piece) for piece in pieces])
-        return web.Response(body=body, status=status, headers=headers)
+        status, pieces, total = HTTPStatus.PARTIAL_CONTENT, list(cut(pieces, start, end)), end - start
+    if request.method != "HEAD" and (total <= _WHOLE_BYTES or not any(isinstance(one, Span) for one in pieces)):
+        return web.Response(body=await joined(pieces), status=status, headers=headers)
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = total
-    await response.prepare(request)
-    if request.method != "HEAD":
-        for piece in pieces:
-            await _write(request, response, piece)
-        await response.write_eof()
+    await send_pieces(request, response, pieces if request.method != "HEAD" else ())
     return response
 
 
@@ -156,31 +134,6 @@ def _headers(
     return headers
 
 
-async def _read(piece: Piece) -> bytes:
-    return piece if isinstance(piece, bytes) else await piece.source.read(piece.offset, piece.length)
-
-
-async def _write(request: web.Request, response: web.StreamResponse, piece: Piece) -> None:
-    if isinstance(piece, bytes):
-        await response.write(piece)
-    elif len(piece) <= _WHOLE_BYTES:
-        await response.write(await _read(piece))
-    elif piece.source.path is not None and request.transport is not None:
-        await _send_file(request.transport, piece.source.path, piece)
-    else:
-        async for chunk in piece.source.stream(piece.offset, piece.length):
-            await response.write(chunk)
-
-
-async def _send_file(transport: asyncio.Transport, path: Path, span: Span) -> None:
-    """Let the kernel send a long range: half the CPU time of reading it (6 MB: 3.4 ms for 6.9); no gain below 1 MB."""
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        await asyncio.get_running_loop().sendfile(transport, file, span.offset, span.length)
-    finally:
-        file.close()
-
-
 def _range(request: web.Request, total: int, etag: str) -> tuple[int, int] | None:
     """The single range that is asked for, end exclusive; None for the whole. Several ranges are not supported."""
     condition = request.headers.get("If-Range")
@@ -196,16 +149,3 @@ def _range(request: web.Request, total: int, etag: str) -> tuple[int, int] | Non
     if start >= end or request.headers["Range"].endswith("=-0"):  # the last no bytes
         raise RangeNotSatisfiable(total)
     return start, end
-
-
-def _cut(pieces: Iterable[Piece], start: int, end: int) -> Iterator[Piece]:
-    """The bytes from `start` to `end` of the pieces laid end to end."""
-    position = 0
-    for piece in pieces:
-        low, high = max(start - position, 0), min(end - position, len(piece))
-        if low < high:
-            if isinstance(piece, bytes):
-                yield piece[low:high]
-            else:
-                yield Span(piece.source, piece.offset + low, high - low)
-        position += len(piece)

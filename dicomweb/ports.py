@@ -49,6 +49,22 @@ class StoredInstance:
         return Resource(self.study_uid, self.series_uid, self.instance_uid)
 
 
+class StoredFile(Protocol):
+    """A file that the kernel can send; close it."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
+
+    async def load(self, offset: int, length: int) -> None:
+        """Have a range of it in memory, so that nobody who sends it waits for a disk."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class StoredObject(Protocol):
     """The bytes of one stored file."""
 
@@ -57,9 +73,8 @@ class StoredObject(Protocol):
         """Length in bytes."""
         ...
 
-    @property
-    def path(self) -> Path | None:
-        """Where it lies on a local disk, for sendfile; None in an object store."""
+    async def file(self) -> StoredFile | None:
+        """The file on a local disk, opened; None in an object store."""
         ...
 
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:

@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator
 
 from pydicom import Dataset
 
-from dicomweb.bodies import Piece, Span
 from dicomweb.errors import NotAcceptable
 from dicomweb.negotiate import EXPLICIT_LITTLE_ENDIAN
-from dicomweb.pixels import compress, transcode
+from dicomweb.pieces import Piece, Span
+from dicomweb.pixels import compress, picture_header, transcode
 from dicomweb.pixels.compress import Encoded
 from dicomweb.pixels.frames import Range
 from dicomweb.ports import Archive, Runner, StoredInstance, StoredObject
+from dicomweb.remembered import Remembered
 
 _CACHED_HEADERS = 64
 _CACHED_HEADER_BYTES = 4 << 20
+#: Bytes of elements that pictures depend on; parsed they take some ten times as much.
+_CACHED_PICTURE_BYTES = 1 << 20
+#: Frames up to this are read together with the header before them.
+_READ_AT_ONCE_BYTES = 4 << 20
 
 
 class Headers:
@@ -28,6 +33,18 @@ class Headers:
     def __init__(self, run: Runner) -> None:
         self._run = run
         self._cache: OrderedDict[str, Dataset] = OrderedDict()
+        self._pictures: Remembered[Dataset] = Remembered(_CACHED_PICTURE_BYTES)
+
+    async def of_picture(self, beginning: memoryview, instance: StoredInstance) -> Dataset | None:
+        """What pictures depend on of the header that a file begins with; None where only parsing tells it."""
+        elements = picture_header.relevant(beginning, instance.pixel_offset)
+        if elements is None:
+            return None
+        header = self._pictures.get(elements, 0)
+        if header is None:
+            header = await self._run(picture_header.parsed, elements)
+            self._pictures.put(elements, 0, header, len(elements))
+        return header
 
     async def read(self, stored: StoredObject, instance: StoredInstance) -> Dataset:
         """The header; must not be changed. Without pixel data it is the whole file."""
@@ -94,6 +111,22 @@ class Reader:
         if len(ranges) == 1:
             return data
         return b"".join(data[offset - begin : offset - begin + length] for offset, length in ranges)
+
+    async def picture(self, number: int) -> tuple[bytes | memoryview, Dataset]:
+        """A frame as it is stored, and what its picture depends on of the header; raises like `frame_pieces`.
+
+        Of a usual slice both come with one read and nothing is parsed.
+        """
+        instance = self.instance
+        ranges = self._ranges(number)
+        offset, length = ranges[0]
+        is_slice = instance.frames.count == 1 and len(ranges) == 1 and not instance.frames.bits % 8
+        if is_slice and instance.pixel_offset <= picture_header.MAX_BYTES and offset + length <= _READ_AT_ONCE_BYTES:
+            data = memoryview(await self._stored.read(0, offset + length))
+            header = await self._headers.of_picture(data, instance)
+            if header is not None:
+                return data[offset:], header
+        return await self.stored_frame(number), await self.header()
 
     async def native_frame(self, number: int) -> tuple[bytes, str]:
         """A frame as native bytes, decoded if need be, and its photometric interpretation."""

@@ -11,8 +11,6 @@ from aiohttp import web
 from dicomweb import dicom_json, multipart, offers, pixel_parts
 from dicomweb.bodies import (
     Part,
-    Piece,
-    Span,
     multipart_pieces,
     multipart_type,
     not_acceptable,
@@ -22,6 +20,7 @@ from dicomweb.bodies import (
 from dicomweb.bodies import send as send_pieces
 from dicomweb.errors import NotFound
 from dicomweb.negotiate import Offer
+from dicomweb.pieces import Piece, Span
 from dicomweb.pixel_parts import MadePart
 from dicomweb.ports import Archive, JsonDataSet, Services, StoredInstance
 from dicomweb.resource import Resource

@@ -10,7 +10,6 @@ from aiohttp import web
 from dicomweb import dicom_json, multipart, offers, pixel_parts
 from dicomweb.bodies import (
     Part,
-    Piece,
     multipart_pieces,
     multipart_type,
     negotiate,
@@ -21,6 +20,7 @@ from dicomweb.bodies import (
 )
 from dicomweb.errors import BadRequest, NotFound
 from dicomweb.negotiate import EXPLICIT_LITTLE_ENDIAN, Offer
+from dicomweb.pieces import Piece
 from dicomweb.pixel_parts import PIXEL_DATA
 from dicomweb.ports import Services
 from dicomweb.stored import Headers, Reader

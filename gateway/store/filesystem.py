@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from dicomweb.errors import Conflict, IsthmusError, OutOfSpace
 from gateway.errors import ConfigurationError, ObjectNotFound, StoreUnavailable
+from gateway.store import page_cache
 from gateway.store.objects import (
     CHUNK_BYTES,
     ObjectInfo,
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 #: What a writer holds before a thread writes it: most CT and MR images fit, and go from open to sync in one hop.
 _BUFFER_BYTES = 1 << 20
+#: What is read without a thread if it is in memory.
+_AT_ONCE_BYTES = 1 << 20
 #: Buffers in one writev; the system allows 1024 (IOV_MAX).
 _MAX_BUFFERS = 512
 #: Minute folders remembered as durable; a new one is used each minute.
@@ -167,6 +170,24 @@ class _File:
             os.close(descriptor)
 
 
+class _OpenFile:
+    """A file that is read; see `dicomweb.ports.StoredFile`."""
+
+    def __init__(self, descriptor: int, threads: _Threads) -> None:
+        self._descriptor = descriptor
+        self._threads = threads
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    async def load(self, offset: int, length: int) -> None:
+        if not page_cache.holds(self._descriptor, offset, length):
+            await self._threads.run(page_cache.load, self._descriptor, offset, length)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
 class _FileReader(ObjectReader):
     def __init__(self, path: Path, size: int, threads: _Threads) -> None:
         self._path = path
@@ -177,12 +198,19 @@ class _FileReader(ObjectReader):
     def size(self) -> int:
         return self._size
 
-    @property
-    def path(self) -> Path:
-        return self._path
+    async def file(self) -> _OpenFile:
+        descriptor = page_cache.open_known(str(self._path))
+        if descriptor is None:
+            descriptor = await self._threads.run(_open_old, self._path)
+        return _OpenFile(descriptor, self._threads)
 
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        return await self._threads.run(_read_file, self._path, offset, self._end(offset, length) - offset)
+        count = self._end(offset, length) - offset
+        if count <= _AT_ONCE_BYTES:
+            data = page_cache.read(str(self._path), offset, count)
+            if data is not None:
+                return data
+        return await self._threads.run(_read_file, self._path, offset, count)
 
     async def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         end = self._end(offset, length)

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+
+from dicomweb.ports import StoredFile
 
 #: Bytes that a stream hands out at a time.
 CHUNK_BYTES = 256 << 10
@@ -69,11 +70,6 @@ class ObjectReader(ABC):
     def size(self) -> int:
         """Length in bytes."""
 
-    @property
-    @abstractmethod
-    def path(self) -> Path | None:
-        """The local file, or None."""
-
     @abstractmethod
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Read a range; short at the end of the object. Raises ObjectNotFound, StoreUnavailable."""
@@ -81,6 +77,10 @@ class ObjectReader(ABC):
     @abstractmethod
     def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """Iterate over a range in chunks of at most CHUNK_BYTES. Raises like `read`, at the first step."""
+
+    async def file(self) -> StoredFile | None:
+        """The local file, opened; None where there is none. Raises like `read`."""
+        return None
 
 
 class ObjectStore(ABC):

@@ -185,10 +185,6 @@ class _S3Reader(ObjectReader):
     def size(self) -> int:
         return self._size
 
-    @property
-    def path(self) -> None:
-        return None
-
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
         return b"".join([chunk async for chunk in self.stream(offset, length)])
 

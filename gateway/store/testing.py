@@ -16,6 +16,7 @@ import asyncio
 import os
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -251,12 +252,17 @@ class ObjectStoreContract:
         assert scheme == ("file" if store.supports_paths else "s3")
         assert rest.endswith(key)
 
-    async def test_path_is_offered_where_supported(self, store: ObjectStore) -> None:
+    async def test_a_file_is_offered_where_supported(self, store: ObjectStore) -> None:
         key = new_key()
         await store.put(key, b"mapped")
-        path = store.open(key, 6).path
-        if store.supports_paths:
-            assert path is not None
-            assert await asyncio.to_thread(path.read_bytes) == b"mapped"
-        else:
-            assert path is None
+        file = await store.open(key, 6).file()
+        if not store.supports_paths:
+            assert file is None
+            return
+        assert file is not None
+        with closing(file):
+            await file.load(0, 6)
+            assert await asyncio.to_thread(os.pread, file.fileno(), 6, 0) == b"mapped"
+        await store.delete(key)
+        with pytest.raises(ObjectNotFound):
+            await store.open(key, 6).file()
