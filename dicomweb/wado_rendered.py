@@ -17,6 +17,7 @@ from dicomweb.errors import BadRequest, IsthmusError, NotAcceptable, TooLarge
 from dicomweb.negotiate import Offer, accepted, choose
 from dicomweb.ports import Archive, Services
 from dicomweb.rendering import renderer
+from dicomweb.rendering.finished import Finished, Made, Rendering
 from dicomweb.rendering.options import RENDERED, Options, Parameters
 from dicomweb.rendering.renditions import Kind, check_accept, kind_of, not_rendered, offers
 from dicomweb.resource import Level
@@ -24,6 +25,9 @@ from dicomweb.stored import Headers, Reader
 from dicomweb.targets import resource_of
 from dicomweb.wado_pixels import parse_frames
 from dicomweb.wado_presentation import RenderedStates
+
+#: A CT slice as JPEG has some 30 kB: the last thousand are found again.
+_REMEMBERED_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +46,21 @@ class WadoRendered:
         self._services = services
         self._headers = headers
         self._states = RenderedStates(services, headers)
+        self._finished = Finished(services, _REMEMBERED_BYTES)
 
     async def rendered(self, request: web.Request) -> web.StreamResponse:
         """`…/rendered`: pictures; reports as text, documents and videos as what they are."""
+        return await self._finished.answer(request, self._made)
+
+    async def _made(self, request: web.Request, archive: Archive) -> Made:
         parameters = Parameters(request.query, RENDERED)
         options = parameters.options(self._services.limits.max_pixels)
         check_accept(request)
-        archive = self._services.archive(request)
         resource = resource_of(request)
         instances = await archive.instances(resource)
         readers = [Reader(archive, one, self._headers, self._services.run) for one in instances]
-        warnings = [f"299 {self._services.public_base(request)}: {text}" for text in parameters.warnings]
         if resource.level is Level.INSTANCE and kind_of(instances[0]) is Kind.STATE:
-            return await self._states.send(request, archive, readers[0], options, warnings)
+            return await self._states.send(request, archive, readers[0], options, self._warnings(request, parameters))
         if resource.level is Level.INSTANCE:
             targets = [self._one(request, readers[0])]
         else:
@@ -65,13 +71,16 @@ class WadoRendered:
         etag = multipart.boundary_for(*validators, str(options))
         if response := not_modified(request, etag):
             return response
-        if targets[0].offer.multipart:
-            complete = len(targets) == sum(kind_of(one) not in (Kind.NOTHING, Kind.STATE) for one in instances)
-            status = HTTPStatus.OK if complete else HTTPStatus.PARTIAL_CONTENT
-            chunks = self._multipart(request, archive, targets, options, etag)
-            content_type = multipart_type(targets[0].offer, etag)
-            return await send_stream(request, chunks, content_type, etag, status, warnings)
-        return await self._send_bare(request, archive, targets[0], options, etag, warnings)
+        if not targets[0].offer.multipart:
+            return await self._bare(request, archive, targets[0], options, etag, parameters)
+        complete = len(targets) == sum(kind_of(one) not in (Kind.NOTHING, Kind.STATE) for one in instances)
+        status = HTTPStatus.OK if complete else HTTPStatus.PARTIAL_CONTENT
+        chunks = self._multipart(request, archive, targets, options, etag)
+        content_type = multipart_type(targets[0].offer, etag)
+        return await send_stream(request, chunks, content_type, etag, status, self._warnings(request, parameters))
+
+    def _warnings(self, request: web.Request, parameters: Parameters) -> list[str]:
+        return [f"299 {self._services.public_base(request)}: {text}" for text in parameters.warnings]
 
     def _one(self, request: web.Request, reader: Reader) -> _Target:
         """What is asked for of one instance; raises what keeps it from being rendered."""
@@ -91,22 +100,28 @@ class WadoRendered:
             raise not_rendered([reader.instance])
         return _Target(reader, frames, chosen)
 
-    async def _send_bare(
-        self, request: web.Request, archive: Archive, target: _Target, options: Options, etag: str, warnings: list[str]
-    ) -> web.StreamResponse:
-        reader, media_type = target.reader, target.offer.media_type
-        base = self._services.public_base(request)
-        fields = {"Content-Location": f"{base}/{_path_of(request, reader)}"}
+    async def _bare(
+        self,
+        request: web.Request,
+        archive: Archive,
+        target: _Target,
+        options: Options,
+        etag: str,
+        parameters: Parameters,
+    ) -> Made:
+        """What is sent without multipart; a video is sent as it lies in the archive."""
+        reader, media_type, path = target.reader, target.offer.media_type, _path_of(request, target.reader)
         if kind_of(reader.instance) is Kind.VIDEO:
+            fields = {"Content-Location": f"{self._services.public_base(request)}/{path}"}
+            warnings = self._warnings(request, parameters)
             return await send(request, reader.pixel_pieces(), media_type, etag, warnings=warnings, fields=fields)
-        frames = target.frames
+        frames, warnings = target.frames, [*parameters.warnings]
         if len(frames) > 1 and not renderer.is_animated(reader.instance, frames, media_type):
             frames = frames[:1]
-            warnings.append(f"299 {base}: One of several frames is shown; image/gif and multipart/related hold all.")
+            warnings.append("One of several frames is shown; image/gif and multipart/related hold all.")
         body = await self._render(archive, reader, frames or [1], options, media_type)
-        content_type = renderer.document_type(media_type)
-        fields |= renderer.document_fields(media_type)
-        return await send(request, [body], content_type, etag, warnings=warnings, fields=fields)
+        content_type, fields = renderer.document_type(media_type), renderer.document_fields(media_type)
+        return Rendering(body, content_type, etag, path, tuple(warnings), fields)
 
     async def _render(
         self, archive: Archive, reader: Reader, frames: Sequence[int], options: Options, media_type: str

@@ -43,12 +43,14 @@ def read_header(data: bytes) -> Dataset:
         raise NotDicom("The stored instance cannot be read.") from exc
 
 
-def decode(header: Dataset, transfer_syntax_uid: str, frame: bytes, *, rgb: bool = False) -> tuple[np.ndarray, str]:
+def decode(
+    header: Dataset, transfer_syntax_uid: str, frame: bytes | memoryview, *, rgb: bool = False
+) -> tuple[np.ndarray, str]:
     """Decode one stored frame.
 
     Parameters
     ----------
-    header : of the instance.
+    header : of the instance, or what a picture depends on of it.
     frame : the codestream if encapsulated; else the native frame, whose first bit is that of the first byte.
     rgb : convert YBR_FULL and YBR_FULL_422 to RGB. What the codec itself transforms is always RGB.
 
@@ -66,7 +68,7 @@ def decode(header: Dataset, transfer_syntax_uid: str, frame: bytes, *, rgb: bool
         raise Undecodable
     options = _pixel_options(header)
     if decoder.is_encapsulated:
-        frame = encapsulate([frame], has_bot=False)
+        frame = encapsulate([bytes(frame)], has_bot=False)
         options["decoding_plugin"] = codecs.PLUGIN
     else:
         options["pixel_keyword"] = _pixel_keyword(header)

@@ -23,6 +23,8 @@ from dicomweb.rendering.renditions import HTML, PDF, PLAIN
 from dicomweb.stored import Reader
 
 T = TypeVar("T")
+#: Tells from a header how small a picture must have been before it is shown; None for any size.
+Via = Callable[[Dataset], Viewport | None]
 
 #: An animation is made in memory: its frames together have at most so many pixels as they are sent.
 MAX_ANIMATED_PIXELS = 1 << 26
@@ -31,11 +33,11 @@ _MALFORMED = "The object has malformed attributes and cannot be rendered."
 
 
 async def still(
-    run: Runner, reader: Reader, frame: int, options: Options, media_type: str, *, via: Viewport | None = None
+    run: Runner, reader: Reader, frame: int, options: Options, media_type: str, *, via: Via | None = None
 ) -> bytes:
-    """One frame as an encoded picture; scaled down to `via` first, what is lost by that stays lost."""
+    """One frame as an encoded picture; scaled down to what `via` tells first, what is lost by that stays lost."""
     color_profiles.check(options.icc_profile, media_type)
-    stored, header = await _frame(reader, frame)
+    stored, header = await _frame(reader, frame, whole=bool(options.annotation))
     return await run(_still, header, reader.instance.transfer_syntax_uid, stored, frame, options, media_type, via)
 
 
@@ -96,29 +98,31 @@ def frame_ms(header: Dataset) -> float:
     return _DEFAULT_FRAME_MS
 
 
-async def _frame(reader: Reader, frame: int) -> tuple[bytes, Dataset]:
+async def _frame(reader: Reader, frame: int, *, whole: bool = True) -> tuple[bytes | memoryview, Dataset]:
+    """A stored frame and its header: the whole of it, or what pictures without annotation depend on."""
     if not reader.instance.pixel_offset:
         raise NotFound("The instance has no picture.")
-    return await reader.stored_frame(frame), await reader.header()
+    return (await reader.stored_frame(frame), await reader.header()) if whole else await reader.picture(frame)
 
 
 def _still(
     header: Dataset,
     syntax: str,
-    stored: bytes,
+    stored: bytes | memoryview,
     frame: int,
     options: Options,
     media_type: str,
-    via: Viewport | None = None,
+    via: Via | None = None,
 ) -> bytes:
     pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
-    if via is None or options.viewport is None:
+    smaller = via(header) if via is not None else None
+    if smaller is None or options.viewport is None:
         return guarded(render.render, pixels, photometric, header, frame, options, media_type)
-    image = guarded(render.picture, pixels, photometric, header, frame, replace(options, viewport=via))
+    image = guarded(render.picture, pixels, photometric, header, frame, replace(options, viewport=smaller))
     return encoders.encode(render.fit(image, options.viewport), media_type, options.quality)
 
 
-def _picture(header: Dataset, syntax: str, stored: bytes, frame: int, options: Options) -> Image.Image:
+def _picture(header: Dataset, syntax: str, stored: bytes | memoryview, frame: int, options: Options) -> Image.Image:
     pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
     image = guarded(render.picture, pixels, photometric, header, frame, options)
     return guarded(render.finish, image, options, header, frame)[0]

@@ -353,10 +353,10 @@ class TestMalformed:
         async def deleted_meanwhile(self, number):
             if not next(readings):
                 raise Gone
-            return await stored_frame(self, number)
+            return await picture(self, number)
 
-        stored_frame = Reader.stored_frame
-        monkeypatch.setattr(Reader, "stored_frame", deleted_meanwhile)
+        picture = Reader.picture
+        monkeypatch.setattr(Reader, "picture", deleted_meanwhile)
         response = await get(client, f"{path_of(first).split('/instances')[0]}/rendered", JPEGS)
         with pytest.raises(ClientPayloadError, match="Not enough data"):
             await response.read()
