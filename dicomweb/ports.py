@@ -17,6 +17,7 @@ from dicomweb.pixels.frames import FrameTable
 from dicomweb.query import STANDARD_KEYS, Key, Query, SearchKeys, TagPath
 from dicomweb.resource import Resource
 from dicomweb.storing.spool import SpoolFolder
+from dicomweb.storing.uploads import Uploads
 
 T = TypeVar("T")
 #: One item of the DICOM JSON model (PS3.18 Annex F).
@@ -96,13 +97,14 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of results as DICOM JSON items, and how many more there are after it.
+    """One page of results as DICOM JSON items, and how many more there are after it, or that many at least.
 
     Items that were encoded when they were stored come as `dicomweb.ready.ReadyItems`, whose texts need only be joined.
     """
 
     items: Sequence[JsonDataSet]
     remaining: int
+    is_exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +300,7 @@ class Services:
     limits : bounds on what one request may take.
     search_keys : all that the archive can be searched by, once it is built.
     spool : where bulk data that arrives before it can be used waits.
+    uploads : bounds on the uploads of the process.
     commitments : storage commitment, if the archive offers it.
     worklist : gives the worklist as the caller of a request sees it; without one there is no such service.
     anonymizer : makes de-identified copies of what is stored; without one nobody can ask for them.
@@ -309,6 +312,7 @@ class Services:
     limits: Limits = field(default_factory=lambda: Limits())
     search_keys: Mapping[TagPath, Key] = field(default_factory=lambda: STANDARD_KEYS)
     spool: SpoolFolder = field(default_factory=lambda: SpoolFolder(Path(tempfile.gettempdir())))
+    uploads: Uploads = field(default_factory=lambda: Uploads())
     commitments: Commitments | None = None
     worklist: Callable[[web.Request], Worklist] | None = None
     anonymizer: Anonymizer | None = None

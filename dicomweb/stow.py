@@ -46,8 +46,15 @@ class Stow:
         study = request.match_info.get("study")
         study_uid = checked_uid(study, "Study Instance UID") if study else None
         negotiate(request, ONE_DATA_SET_OFFERS)  # before anything is stored for a caller who cannot take the answer
+        base = self._services.public_base(request)
+        with self._services.uploads.admitted():
+            outcomes = await self._outcomes(request, study_uid, base)
+        if not outcomes:
+            raise BadRequest("The request has no part to store.")
+        return await _response(request, self._services, outcomes, base)
+
+    async def _outcomes(self, request: web.Request, study_uid: str | None, base: str) -> Sequence[StoreOutcome]:
         services = self._services
-        base = services.public_base(request)
         spool = services.spool.open(services.run)
         try:
             assembly = Assembly(
@@ -56,16 +63,14 @@ class Stow:
                 spool,
                 services.run,
                 services.limits,
+                services.uploads,
                 turn=self._turn,
                 study_uid=study_uid,
                 base=base + "/studies",
             )
-            outcomes = await assembly.run()
+            return await assembly.run()
         finally:
             await spool.close()
-        if not outcomes:
-            raise BadRequest("The request has no part to store.")
-        return await _response(request, services, outcomes, base)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """`DELETE` of a study, a series or an instance."""

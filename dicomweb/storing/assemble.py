@@ -19,6 +19,8 @@ from dicomweb.storing.body import METADATA, Part
 from dicomweb.storing.metadata import PIXEL_TAGS, Instance, Rejected, frame_of, read, resolved
 from dicomweb.storing.pixels import Held, PixelData, native, spooled, video
 from dicomweb.storing.spool import Spool
+from dicomweb.storing.stores import Stores, failure
+from dicomweb.storing.uploads import Uploads
 
 _BUFFER_BYTES = 256 << 10
 _MAX_LENGTH = 0xFFFFFFFE
@@ -36,6 +38,7 @@ class Assembly:
         spool: Spool,
         run: Runner,
         limits: Limits,
+        uploads: Uploads,
         *,
         turn: asyncio.Semaphore,
         study_uid: str | None,
@@ -46,6 +49,7 @@ class Assembly:
         self._parts = parts
         self._part: Part | None = None
         self._archive = archive
+        self._stores = Stores(archive, uploads, self.outcomes, study_uid=study_uid)
         self._spool = spool
         self._run = run
         self._limits = limits
@@ -63,10 +67,13 @@ class Assembly:
 
     async def run(self) -> list[StoreOutcome]:
         """Take all parts. A failure of the body as a whole ends them: what came before stays stored."""
-        while (part := await self._next()) is not None:
-            await self._take(part)
-            while self._queue:
-                await self._assemble(self._queue.popleft())
+        try:
+            while (part := await self._next()) is not None:
+                await self._take(part)
+                while self._queue:
+                    await self._assemble(self._queue.popleft())
+        finally:
+            await self._stores.settle()
         if self._broken is not None:
             self.outcomes.append(failure(self._broken))
         return self.outcomes
@@ -91,7 +98,7 @@ class Assembly:
             if part.media_type in METADATA:
                 await self._read(part)
             elif part.media_type == DICOM:
-                self.outcomes.append(await self._archive.store(aiter(part), study_uid=self._study_uid))
+                await self._stores.add(part)
             else:
                 return await self._keep(part)
         except (BadRequest, RequestTimeout) as exc:
@@ -110,7 +117,7 @@ class Assembly:
             instances = await self._run(read, METADATA[part.media_type], data, self._base)
         for found in instances:
             if isinstance(found, Rejected):
-                self.outcomes.append(failure(found.error, found))
+                self.outcomes.append(failure(found.error, found.sop_class_uid, found.instance_uid))
                 continue
             self._queue.append(found)
             self._wanted.update(found.uris)
@@ -172,7 +179,7 @@ class Assembly:
         except IsthmusError as exc:
             if isinstance(exc, RequestTimeout):
                 self._broken = exc
-            self.outcomes.append(failure(exc, instance))
+            self.outcomes.append(failure(exc, instance.sop_class_uid, instance.instance_uid))
         finally:
             self._release(instance)
 
@@ -215,12 +222,6 @@ class Assembly:
             self._wanted[uri] -= 1
             if self._wanted[uri] <= 0:
                 self._held.pop(uri, None)
-
-
-def failure(exc: IsthmusError, of: Instance | Rejected | None = None) -> StoreOutcome:
-    """A failure as an outcome: of an instance, or of a part that is none."""
-    names = (of.sop_class_uid, of.instance_uid) if of is not None else ("", "")
-    return StoreOutcome(*names, failure=exc.dimse_status, reason=exc.message, status=exc.status)
 
 
 async def _file(
