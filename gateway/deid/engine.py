@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from gateway.deid.codes import Codes
 from gateway.deid.header import HeaderRun
 from gateway.deid.keys import checked
+from gateway.deid.memory import Memory
 from gateway.deid.plan import Plan
 from gateway.deid.policy import Refusal
 from gateway.deid.profile import Profile, load_profile
@@ -38,13 +39,17 @@ class Subject:
 class Deidentifier:
     """One profile with its keys. Thread-safe and pure CPU: call it in a worker thread."""
 
-    def __init__(self, profile: Profile, key: bytes) -> None:
-        """Take a 32-byte key; the same key gives the same pseudonyms everywhere."""
+    def __init__(self, profile: Profile, key: bytes, *, remembers: bool = True) -> None:
+        """Take a 32-byte key; the same key gives the same pseudonyms everywhere.
+
+        What is found out of one object helps with the next unless `remembers` is off; the results are the same.
+        """
         checked(key, "The de-identification key")
         self.profile = profile
         #: Whether objects pass unchanged (the profile `none`).
         self.is_identity = not profile.deidentify
         self.plan = Plan(profile)
+        self.memory = Memory(remembers=remembers)
         self.uid = UidMap(key)
         self.pseudonyms = Pseudonyms(key)
         self.cleaner = Cleaner(self.uid)

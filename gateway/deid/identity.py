@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 from gateway.deid.text import MASK
@@ -64,9 +63,25 @@ class Identity:
         if len(bare) >= _MIN_PHRASE_CHARACTERS and bare not in _NOBODY and not set(bare) <= set("x0 "):
             self.phrases.add(bare)
 
+    def add(self, other: Identity) -> None:
+        """Learn what another one holds."""
+        self.names |= other.names
+        self.numbers |= other.numbers
+        self.phrases |= other.phrases
+
+    @property
+    def known(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """All of it, to compare with others."""
+        return frozenset(self.names), frozenset(self.numbers), frozenset(self.phrases)
+
+    @property
+    def size(self) -> int:
+        """How many characters it has."""
+        return sum(map(len, (*self.names, *self.numbers, *self.phrases)))
+
     def freeze(self) -> None:
         """Learn no more: from now on `mask` and `is_in` know all of it."""
-        self._pattern = _compiled(frozenset(self.names), frozenset(self.numbers), frozenset(self.phrases))
+        self._pattern = _compiled(self.names, self.numbers, self.phrases)
 
     def is_in(self, text: str) -> bool:
         """Whether `text` holds any of it."""
@@ -77,9 +92,8 @@ class Identity:
         return self._pattern.sub(MASK, text) if self._pattern is not None else text
 
 
-@lru_cache(256)
-def _compiled(names: frozenset[str], numbers: frozenset[str], phrases: frozenset[str]) -> re.Pattern[str] | None:
-    """One pattern for all values: instances of a series share it."""
+def _compiled(names: set[str], numbers: set[str], phrases: set[str]) -> re.Pattern[str] | None:
+    """One pattern for all values."""
     inner = [re.escape(name) for name in names if len(name) >= _MIN_INNER_CHARACTERS or not name.isascii()]
     whole = [re.escape(name) for name in names if len(name) < _MIN_INNER_CHARACTERS and name.isascii()]
     spelt = [_SEPARATORS.join(number) for number in numbers if len(number) >= _MIN_SPELT_CHARACTERS]

@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import Final
 
 from pydicom._dicom_dict import DicomDictionary
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 from gateway.deid.profile import Profile
+from gateway.deid.values import read
 
 HERE = Path(__file__).parent
 
 
 class Action(StrEnum):
     """What is done with the value of an attribute."""
+
+    __hash__ = str.__hash__  # that of Enum is a Python function, called for each element and set of actions
 
     KEEP = "kept"
     TRANSCODE = "kept as it is"
@@ -39,6 +44,8 @@ class Action(StrEnum):
     REMOVE = "removed"
 
 
+#: Actions after which nothing of the value is left.
+REMOVALS: Final = frozenset({Action.REMOVE, Action.EMPTY, Action.DUMMY})
 #: VRs whose values are text.
 STRINGS: Final = frozenset("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _TEXT: Final = ("LO", "SH", "ST", "LT", "UT", "UC")
@@ -89,6 +96,7 @@ _CODE_TAGS: Final = {0x00080100, 0x00080102, 0x00080104, 0x00080119, 0x00080120}
 _TEXT_VALUE: Final = 0x0040A160
 _TIMEZONE_OFFSET: Final = 0x00080201
 _CHARACTER_SET: Final = 0x00080005
+_UNDECLARED: Final = frozenset({None, "", "UN"})
 
 
 @cache
@@ -128,6 +136,23 @@ class Plan:
             if tag in self._actions:  # so that what is remembered is bounded
                 self._resolved[tag, declared] = resolved
         return resolved
+
+    def rule(self, ds: Dataset, tag: BaseTag, declared: str | None) -> tuple[Action, str]:
+        """Return the action for an element of a data set and the VR to read it by.
+
+        A private element stays if the profile says so and its creator and number are on the safe list; creators stay
+        or go with what they created.
+        """
+        if not tag & 0x10000:
+            return self.resolve(int(tag), declared)  # to compare two of pydicom's tags is to call Python
+        if self.keeps_safe_private:
+            if tag & 0xFFFF < 0x1000:
+                return Action.KEEP, "LO"
+            creator = read(ds, (tag & 0xFFFF0000) | (tag & 0xFF00) >> 8).strip()
+            vr = safe_private().get((tag >> 16, creator, tag & 0xFF))
+            if vr is not None and declared in {vr, *_UNDECLARED}:
+                return self.by_vr(tag, vr), vr
+        return Action.REMOVE, "UN"
 
     def _resolve(self, tag: int, declared: str | None) -> tuple[Action, str]:
         """Reconcile the declared VR with that of PS3.6; where they cannot both be true, the stricter rule holds."""

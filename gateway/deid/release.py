@@ -5,14 +5,15 @@ It goes by the outcome, not by the plan, so that a gap in one is not a gap in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 from gateway.deid.identity import Identity
-from gateway.deid.values import Element, text_of
+from gateway.deid.values import Element, elements_of, text_of
 
 _CODE_MEANING: Final = 0x00080104
 #: VRs whose values were matched against their grammar, which leaves no room for names.
@@ -25,20 +26,26 @@ _UTF8: Final = ("utf8",)
 
 
 def find_leaks(
-    ds: Dataset, identity: Identity, *, is_term: Callable[[str], bool], is_released_uid: Callable[[str], bool]
+    ds: Dataset,
+    tags: Iterable[BaseTag],
+    identity: Identity,
+    *,
+    is_term: Callable[[str], bool],
+    is_released_uid: Callable[[str], bool],
 ) -> list[int]:
     """Return the tags of elements, at any depth, that still hold identity.
 
     Parameters
     ----------
     ds : the de-identified data set.
+    tags : those of its elements to look at.
     identity : what was learnt of the original.
     is_term : whether a text consists of known words.
     is_released_uid : whether a UID may leave: one that was issued, or a registered one.
     """
     return [
         element.tag
-        for element in _elements(ds)
+        for element in _elements(ds, tags)
         if (
             not all(map(is_released_uid, text_of(element, _UTF8).split("\\")))
             if (element.VR or _listed_vr(element.tag)) == "UI"
@@ -61,17 +68,18 @@ def _holds(element: Element, identity: Identity, is_term: Callable[[str], bool])
 
 def _listed_vr(tag: int) -> str:
     """Return the VR of PS3.6, for an implicit encoding names none."""
-    entry = DicomDictionary.get(tag)
+    entry = DicomDictionary.get(int(tag))
     return entry[0] if entry else "UN"
 
 
-def _elements(ds: Dataset) -> Iterator[Element]:
-    for tag in list(ds.keys()):
-        element = ds.get_item(tag)
+def _elements(ds: Dataset, tags: Iterable[BaseTag]) -> Iterator[Element]:
+    elements = elements_of(ds)
+    for tag in tags:
+        element = elements.get(tag)
         if element is None:
             continue
         if (element.VR or _listed_vr(tag)) == "SQ":
             for item in ds[tag].value or ():
-                yield from _elements(item)
+                yield from _elements(item, list(elements_of(item)))
         else:
             yield element

@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
+from gateway.deid.items import ItemEncoder
 from gateway.deid.profile import OPTIONS, Profile
-from gateway.deid.values import DEFAULT_ENCODINGS, make, text_of
+from gateway.deid.values import Element, elements_of, make, raw_text, read
 
 _BASIC: Final = ("113100", "Basic Application Confidentiality Profile")
 #: What others did to the pixels still holds: Clean Pixel Data and Clean Recognizable Visual Features.
 _CLEAN_PIXELS: Final = ("113101", "Clean Pixel Data Option")
 _LASTING: Final = dict([_CLEAN_PIXELS, ("113102", "Clean Recognizable Visual Features Option")])
-_METHODS: Final = 0x00120064
+_LASTING_START: Final = b"11310"
+_METHODS: Final = BaseTag(0x00120064)
+_PATIENT_NAME: Final = BaseTag(0x00100010)
+_PATIENT_ID: Final = BaseTag(0x00100020)
 _UTF8: Final = "ISO_IR 192"
 
 
 def stamp(ds: Dataset, profile: Profile, pseudonym: str) -> None:
     """Set the patient, the character set and the attributes that tell of the de-identification."""
-    ds[0x00080005] = make(0x00080005, "CS", _UTF8)
-    # What is still undecoded is ASCII, which is UTF-8: pydicom need not decode it to write it.
-    implicit_vr, little_endian = ds.original_encoding
-    ds.set_original_encoding(implicit_vr, little_endian, convert_encodings(_UTF8))
-    ds[0x00100010] = make(0x00100010, "PN", pseudonym)
-    ds[0x00100020] = make(0x00100020, "LO", pseudonym)
-    ds[0x00120062] = make(0x00120062, "CS", "YES")
-    ds[0x00120063] = make(0x00120063, "LO", f"Isthmus profile {profile.name}"[:64])
-    ds[_METHODS] = make(_METHODS, "SQ", Sequence(_methods(ds, profile)))
-    ds[0x00280303] = make(0x00280303, "CS", _dates(profile))
+    implicit, little = ds.original_encoding
+    # What is still undecoded is ASCII or UTF-8: pydicom need not decode it to write it.
+    ds.set_original_encoding(implicit, little, convert_encodings(_UTF8))
+    encoding = (bool(implicit), little is not False)  # of a data set that was never encoded, that of PS3.10 files
+    elements = elements_of(ds)
+    elements.update(_statements(profile.name, profile.options, _earlier(ds), encoding))
+    for tag, vr in ((_PATIENT_NAME, "PN"), (_PATIENT_ID, "LO")):
+        elements[tag] = raw_text(tag, vr, pseudonym.encode("ascii"), encoding)
+
+
+@lru_cache(256)
+def _statements(
+    profile_name: str, options: frozenset[str], earlier: frozenset[str], encoding: tuple[bool, bool]
+) -> dict[BaseTag, Element]:
+    """What is said of all objects that are treated alike."""
+    texts = {
+        0x00080005: ("CS", _UTF8),
+        0x00120062: ("CS", "YES"),
+        0x00120063: ("LO", f"Isthmus profile {profile_name}"[:64]),
+        0x00280303: ("CS", _dates(options)),
+    }
+    elements: dict[BaseTag, Element] = {
+        BaseTag(tag): raw_text(tag, vr, text.encode("ascii"), encoding) for tag, (vr, text) in texts.items()
+    }
+    encoder = ItemEncoder(*encoding, cleaned=True)
+    elements[_METHODS] = raw_text(_METHODS, "SQ", encoder.items(_methods(options, earlier)), encoding)
+    return elements
 
 
 def state_clean_pixels(ds: Dataset) -> None:
@@ -45,22 +68,26 @@ def anonymous_code() -> Dataset:
     return _code("ANON", "99ISTHMUS", "Anonymized")
 
 
-def _methods(ds: Dataset, profile: Profile) -> list[Dataset]:
+def _methods(options: frozenset[str], earlier: frozenset[str]) -> list[Dataset]:
     """Codes of CID 7050 for the profile and each option, and of what was done to the pixels before."""
-    codes = dict([_BASIC, *(OPTIONS[option] for option in profile.options)])
-    earlier = ds[_METHODS].value if _METHODS in ds else ()
-    for item in earlier or ():
-        element = item.get_item(0x00080100)
-        code = "" if element is None else text_of(element, DEFAULT_ENCODINGS)
-        if code in _LASTING:
-            codes[code] = _LASTING[code]
+    codes = dict([_BASIC, *(OPTIONS[option] for option in options)])
+    codes |= {code: _LASTING[code] for code in earlier}
     return [_code(code, "DCM", codes[code]) for code in sorted(codes)]
 
 
-def _dates(profile: Profile) -> str:
-    if "retain-full-dates" in profile.options:
+def _earlier(ds: Dataset) -> frozenset[str]:
+    """What was done to the pixels before."""
+    element = elements_of(ds).get(_METHODS)
+    if element is None or (isinstance(element.value, bytes) and _LASTING_START not in element.value):
+        return frozenset()
+    items = ds[_METHODS].value or ()
+    return frozenset(code for code in (read(item, 0x00080100) for item in items) if code in _LASTING)
+
+
+def _dates(options: frozenset[str]) -> str:
+    if "retain-full-dates" in options:
         return "UNMODIFIED"
-    return "MODIFIED" if "modified-dates" in profile.options else "REMOVED"
+    return "MODIFIED" if "modified-dates" in options else "REMOVED"
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

@@ -8,7 +8,8 @@ from pydicom.dataset import Dataset
 
 from gateway.deid.values import make, read
 
-_CONCEPT_NAMES: Final = 0x0040A043
+CONCEPT_NAMES: Final = 0x0040A043
+MEASURED_VALUES: Final = 0x0040A300
 _CODE_VALUE: Final = 0x00080100
 _NUMERIC_VALUE: Final = 0x0040A30A
 _UNITS: Final = 0x004008EA
@@ -38,7 +39,7 @@ def cap_age(item: Dataset, measured: Dataset) -> None:
 
 
 def _concept(item: Dataset) -> str:
-    return _first_code(item, _CONCEPT_NAMES)
+    return _first_code(item, CONCEPT_NAMES)
 
 
 def _first_code(item: Dataset, tag: int) -> str:

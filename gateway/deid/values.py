@@ -6,7 +6,7 @@ written in the character set of the data set, from now on UTF-8.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Final, TypeAlias
 
 from pydicom import config
@@ -83,17 +83,34 @@ def values_of(text: str, vr: str) -> list[str]:
     return [text] if vr in _SINGLE else text.split("\\")
 
 
+def elements_of(ds: Dataset) -> MutableMapping[BaseTag, Element]:
+    """The elements of a data set as pydicom holds them, to be read and changed in place.
+
+    Its own accessors take 0.5 to 1.5 us a call, for tags in other forms, deferred values, pixel arrays and private
+    blocks; a header of 110 elements that goes through them three times takes 0.5 ms longer.
+    """
+    return ds._dict
+
+
+def put(ds: Dataset, element: Element) -> None:
+    """Put an element in the place of the one with its tag."""
+    elements_of(ds)[element.tag] = element
+
+
 def put_text(ds: Dataset, element: Element, text: str, vr: str) -> None:
     """Give an element of `ds` new text, several values joined by backslashes."""
-    tag = BaseTag(element.tag)
     if isinstance(element, RawDataElement) and text.isascii():
-        value = text.encode("ascii")
-        if len(value) % 2:
-            value += b"\0" if vr == "UI" else b" "
-        ds[tag] = element._replace(VR=vr, value=value, length=len(value))
+        put(ds, raw_text(element.tag, vr, text.encode("ascii"), (element.is_implicit_VR, element.is_little_endian)))
     else:
         values = values_of(text, vr)
-        ds[tag] = make(tag, vr, values if len(values) > 1 else text)
+        put(ds, make(element.tag, vr, values if len(values) > 1 else text))
+
+
+def raw_text(tag: int, vr: str, value: bytes, encoding: tuple[bool, bool]) -> RawDataElement:
+    """An undecoded element; `encoding` tells whether its data set is in Implicit VR, and in Little Endian."""
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    return RawDataElement(BaseTag(tag), vr, len(value), value, 0, *encoding)
 
 
 def make(tag: int, vr: str, value: object) -> DataElement:
