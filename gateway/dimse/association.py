@@ -27,7 +27,7 @@ class Host:
     """What the associations of a process have in common.
 
     `services_for` gives the services of a peer with a calling AE title, by command field; `is_full` says whether there
-    are as many associations as there may be.
+    are more associations than there may be.
     """
 
     settings: DicomSettings
@@ -56,9 +56,9 @@ class Association:
         )
 
     @property
-    def established(self) -> bool:
-        """Whether it was accepted and has not ended."""
-        return self._upper.state is State.ESTABLISHED
+    def counts(self) -> bool:
+        """Whether it was asked for and has not ended: connections of which nothing came yet do not keep others out."""
+        return self._upper.state in (State.NEGOTIATING, State.ESTABLISHED)
 
     async def run(self, connection: socket.socket) -> None:
         """Serve until it ends, however that comes."""

@@ -20,7 +20,7 @@ from pynetdicom.presentation import PresentationContext, build_context, negotiat
 from pynetdicom.sop_class import Verification
 
 from gateway.dimse.pdu import INVALID, Kind, ProtocolError, associate_rj
-from gateway.stored_form import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from gateway.intake.stored import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 Annex A
 #: Result, source and reason of rejections (PS3.8 Table 9-21).
@@ -63,7 +63,7 @@ def negotiate(body: bytes, *, title: str, max_pdu_bytes: int, full: bool) -> Acc
     body : the PDU without its head.
     title : our AE title, by which the peer has to call us.
     max_pdu_bytes : the largest PDU that we take.
-    full : whether there are as many associations as there may be.
+    full : whether there are more associations than there may be.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from dicomweb.ports import Archive
 from gateway.dimse.command import Tag
 from gateway.dimse.messages import DataSet
 from gateway.dimse.services import SUCCESS, Request
-from gateway.stored_form import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from gateway.intake.stored import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 logger = logging.getLogger(__name__)
 

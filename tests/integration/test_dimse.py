@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import socket
 import struct
 import time
 from collections import Counter
-from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -19,166 +17,46 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pynetdicom import AE
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import CTImageStorage, LabelMapSegmentationStorage, Verification
 
 from dicomweb.errors import Conflict, Refused, TooLarge
 from dicomweb.query import Query
-from dicomweb.resource import Level, Resource
-from gateway.archive import Source
-from gateway.dimse import messages, scp
+from dicomweb.resource import Level
 from tests.conftest import running
+from tests.integration.dimse_support import (
+    Sender,
+    associations,
+    count,
+    dcmtk,
+    listen,  # noqa: F401
+    request,
+    send_one,
+    split,
+    stored,
+    until,
+    watched_unread,
+)
 from tests.samples import CT_IMAGE_STORAGE, ct, part10
 
 PRIVATE_SYNTAX = "1.2.840.113619.5.2"
 NAME, IDENTIFIER = "ZQXCANARY^WILHELMINA", "ZQX-4711-CANARY"
 
 
-@pytest.fixture
-async def listen():
-    """Serve an archive over DIMSE in this process: `port = await listen(core)`; `port.stop()` drains."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def make(core, **dicom):
-            settings = replace(core.settings, dicom=replace(core.settings.dicom, **dicom))
-            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            listener.setblocking(False)
-            serving = asyncio.create_task(
-                scp.run(listener, settings, lambda title: core.archive.for_source(Source("dimse", title)))
-            )
-            stack.push_async_callback(cancelled, serving)
-            return Listener(listener.getsockname()[1], serving)
-
-        yield make
-
-
-class Listener:
-    def __init__(self, port, serving):
-        self.port = port
-        self._serving = serving
-
-    async def stop(self):
-        await cancelled(self._serving)
-
-
-async def cancelled(task):
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def dcmtk(program, *arguments):
-    """Run a DCMTK program; its exit code and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *map(str, arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={"TCP_NODELAY": "1"},
-    )
-    output, _ = await process.communicate()
-    return process.returncode, output.decode()
-
-
-class Sender:
-    """pynetdicom as the peer: sends data sets as they are encoded, in one association."""
-
-    def __init__(self, port, contexts, **options):
-        self.ae = AE("SENDER")
-        for sop_class, syntaxes in contexts:
-            self.ae.add_requested_context(sop_class, syntaxes)
-        self.association = self.ae.associate("127.0.0.1", port, ae_title="ISTHMUS", **options)
-
-    def __enter__(self):
-        assert self.association.is_established
-        return self
-
-    def __exit__(self, *_):
-        if self.association.is_established:
-            self.association.release()
-
-    def send(self, content, sop_class=None):
-        """The status of the C-STORE of a Part 10 file; its data set is sent undecoded."""
-        meta, encoded = split(content)
-        context = next(
-            c
-            for c in self.association.accepted_contexts
-            if c.abstract_syntax == (sop_class or meta.MediaStorageSOPClassUID)
-        )
-        with self.paused():
-            self.association.dimse.send_msg(request(meta, encoded, sop_class), context.context_id)
-            return self.status()
-
-    @contextlib.contextmanager
-    def paused(self):
-        """Keep pynetdicom's own thread from taking the response."""
-        self.association._reactor_checkpoint.clear()
-        while not self.association._is_paused:
-            time.sleep(0.001)
-        yield
-        self.association._reactor_checkpoint.set()
-
-    def status(self):
-        _, response = self.association.dimse.get_msg(block=True)
-        return response.Status if response else None
-
-
-def split(content):
-    file = BytesIO(content)
-    ds = dcmread(file, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
-    offset = 132 + 12 + ds.file_meta.FileMetaInformationGroupLength
-    return ds.file_meta, content[offset:]
-
-
-def request(meta, encoded, sop_class=None):
-    message = C_STORE()
-    message.MessageID = 1
-    message.AffectedSOPClassUID = sop_class or meta.MediaStorageSOPClassUID
-    message.AffectedSOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    message.Priority = 2
-    message.DataSet = BytesIO(encoded)
-    return message
-
-
-def send_one(port, content, syntax=None):
-    meta, _ = split(content)
-    with Sender(port, [(meta.MediaStorageSOPClassUID, [syntax or meta.TransferSyntaxUID])]) as sender:
-        return sender.send(content)
-
-
-async def stored(core, ds):
-    """The one stored instance of a data set that was sent, and its file."""
-    (instance,) = await core.archive.instances(Resource(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID))
-    return instance, await core.archive.open(instance).read()
-
-
-async def count(core):
-    return len((await core.archive.search(Query(Level.INSTANCE, limit=1000))).items)
-
-
-async def until(condition, timeout_s=10):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
-async def test_echo(core, listen):
+async def test_echo(core, listen):  # noqa: F811
     listener = await listen(core)
     code, output = await dcmtk("echoscu", "-aec", "ISTHMUS", "127.0.0.1", listener.port)
     assert code == 0, output
 
 
-async def test_another_called_title_is_rejected(core, listen):
+async def test_another_called_title_is_rejected(core, listen):  # noqa: F811
     listener = await listen(core)
     code, output = await dcmtk("echoscu", "-v", "-aec", "SOMEBODY", "127.0.0.1", listener.port)
     assert code != 0
     assert "Called AE Title Not Recognized" in output
 
 
-async def test_storescu_sends_a_series(core, listen, data_folder):
+async def test_storescu_sends_a_series(core, listen, data_folder):  # noqa: F811
     listener = await listen(core)
     files = sorted((data_folder / "ct-chest").glob("*.dcm"))[:20]
     code, output = await dcmtk("storescu", "-xt", "-aec", "ISTHMUS", "127.0.0.1", listener.port, *files)
@@ -187,7 +65,7 @@ async def test_storescu_sends_a_series(core, listen, data_folder):
     assert series["00201209"]["Value"] == [20]
 
 
-async def test_many_associations_at_once(core, listen, data_folder):
+async def test_many_associations_at_once(core, listen, data_folder):  # noqa: F811
     listener = await listen(core)
     files = sorted((data_folder / "ct-chest").glob("*.dcm"))[:32]
     runs = [dcmtk("storescu", "-xt", "-aec", "ISTHMUS", "127.0.0.1", listener.port, *files[n::8]) for n in range(8)]
@@ -195,7 +73,7 @@ async def test_many_associations_at_once(core, listen, data_folder):
     assert await count(core) == 32
 
 
-async def test_every_transfer_syntax_is_stored_as_sent(open_archive, listen, data_folder):
+async def test_every_transfer_syntax_is_stored_as_sent(open_archive, listen, data_folder):  # noqa: F811
     """Real files, sent undecoded: the pixels come back bit for bit, where they are not byte-swapped or inflated."""
     core = await open_archive(ISTHMUS_INGEST__PROFILE="none", ISTHMUS_STORAGE__REPLACE="true")
     listener = await listen(core)
@@ -220,7 +98,7 @@ async def test_every_transfer_syntax_is_stored_as_sent(open_archive, listen, dat
 @pytest.mark.parametrize(
     "sop_class", [LabelMapSegmentationStorage, "1.3.6.1.4.1.99999.1.2.3", "1.2.840.10008.5.1.4.1.1.999"]
 )
-async def test_any_storage_class_is_accepted(core, listen, sop_class):
+async def test_any_storage_class_is_accepted(core, listen, sop_class):  # noqa: F811
     listener = await listen(core)
     ds = ct(SOPClassUID=UID(sop_class))
     assert await asyncio.to_thread(send_one, listener.port, part10(ds)) == 0
@@ -228,7 +106,7 @@ async def test_any_storage_class_is_accepted(core, listen, sop_class):
     assert instance.sop_class_uid == sop_class
 
 
-async def test_the_senders_first_standard_syntax_is_taken(core, listen):
+async def test_the_senders_first_standard_syntax_is_taken(core, listen):  # noqa: F811
     listener = await listen(core)
     proposed = [UID(PRIVATE_SYNTAX), ImplicitVRLittleEndian, ExplicitVRLittleEndian]
 
@@ -242,7 +120,7 @@ async def test_the_senders_first_standard_syntax_is_taken(core, listen):
     assert (await stored(core, ds))[0].transfer_syntax_uid == ExplicitVRLittleEndian
 
 
-async def test_large_instances_stream_in_bounded_memory(core, listen, monkeypatch):
+async def test_large_instances_stream_in_bounded_memory(core, listen, monkeypatch):  # noqa: F811
     listener = await listen(core)
     frames = 48
     ds = ct(Rows=1024, Columns=1024, NumberOfFrames=frames, PixelData=bytes(2 * frames << 20))
@@ -253,7 +131,7 @@ async def test_large_instances_stream_in_bounded_memory(core, listen, monkeypatc
     assert (await stored(core, ds))[0].size > 2 * frames << 20
 
 
-async def test_the_same_again_succeeds_and_other_content_conflicts(core, listen):
+async def test_the_same_again_succeeds_and_other_content_conflicts(core, listen):  # noqa: F811
     listener = await listen(core)
     ds = ct()
     assert await asyncio.to_thread(send_one, listener.port, part10(ds)) == 0
@@ -262,14 +140,14 @@ async def test_the_same_again_succeeds_and_other_content_conflicts(core, listen)
     assert await asyncio.to_thread(send_one, listener.port, part10(ds)) == Conflict.dimse_status
 
 
-async def test_an_instance_that_policy_refuses(open_archive, listen, data_folder):
+async def test_an_instance_that_policy_refuses(open_archive, listen, data_folder):  # noqa: F811
     core = await open_archive()
     listener = await listen(core)
     pdf = next((data_folder / "derived" / "encapsulated").glob("*.dcm"))
     assert await asyncio.to_thread(send_one, listener.port, pdf.read_bytes()) == Refused.dimse_status
 
 
-async def test_what_is_no_data_set_fails_and_the_association_goes_on(core, listen):
+async def test_what_is_no_data_set_fails_and_the_association_goes_on(core, listen):  # noqa: F811
     listener = await listen(core)
     content = part10(ct())
 
@@ -284,7 +162,7 @@ async def test_what_is_no_data_set_fails_and_the_association_goes_on(core, liste
     assert await count(core) == 1
 
 
-async def test_an_instance_above_the_limit_fails_and_the_association_goes_on(core, listen):
+async def test_an_instance_above_the_limit_fails_and_the_association_goes_on(core, listen):  # noqa: F811
     listener = await listen(core, max_instance_bytes=3 << 20)
     large = part10(ct(Rows=2048, Columns=2048, PixelData=bytes(8 << 20)))
 
@@ -296,7 +174,7 @@ async def test_an_instance_above_the_limit_fails_and_the_association_goes_on(cor
     assert await count(core) == 1
 
 
-async def test_associations_above_the_limit_are_rejected_transiently(core, listen):
+async def test_associations_above_the_limit_are_rejected_transiently(core, listen):  # noqa: F811
     listener = await listen(core, max_associations=2)
 
     def associate():
@@ -311,7 +189,7 @@ async def test_associations_above_the_limit_are_rejected_transiently(core, liste
     assert code == 0, output
 
 
-async def test_connections_far_above_the_limit_are_closed(core, listen):
+async def test_connections_far_above_the_limit_are_closed(core, listen):  # noqa: F811
     listener = await listen(core, max_associations=2)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(4):
@@ -325,7 +203,7 @@ async def test_connections_far_above_the_limit_are_closed(core, listen):
 @pytest.mark.parametrize(
     "sent", [b"", b"\x01\x00\x00", b"GET / HTTP/1.1\r\n\r\n"], ids=["nothing", "a part", "garbage"]
 )
-async def test_connections_that_close_before_a_request_free_their_slots(core, listen, sent):
+async def test_connections_that_close_before_a_request_free_their_slots(core, listen, sent):  # noqa: F811
     listener = await listen(core, max_associations=2)
     for _ in range(4):
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
@@ -337,7 +215,7 @@ async def test_connections_that_close_before_a_request_free_their_slots(core, li
     assert code == 0, output
 
 
-async def test_an_association_that_breaks_off_leaves_nothing(core, listen):
+async def test_an_association_that_breaks_off_leaves_nothing(core, listen):  # noqa: F811
     listener = await listen(core)
     meta, encoded = split(part10(ct(Rows=2048, Columns=2048, PixelData=bytes(8 << 20))))
 
@@ -369,7 +247,7 @@ async def test_an_association_that_breaks_off_leaves_nothing(core, listen):
         b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00",
     ],
 )
-async def test_garbage_ends_the_connection_and_nothing_else(core, listen, garbage):
+async def test_garbage_ends_the_connection_and_nothing_else(core, listen, garbage):  # noqa: F811
     listener = await listen(core, network_timeout_s=2.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(garbage)
@@ -388,7 +266,7 @@ async def test_garbage_ends_the_connection_and_nothing_else(core, listen, garbag
     ],
     ids=["a PDU longer than negotiated", "an endless command"],
 )
-async def test_excess_within_an_association_aborts_it(core, listen, excess):
+async def test_excess_within_an_association_aborts_it(core, listen, excess):  # noqa: F811
     listener = await listen(core, max_pdu_bytes=1 << 17)
 
     def exceed():
@@ -403,7 +281,7 @@ async def test_excess_within_an_association_aborts_it(core, listen, excess):
     await until(lambda: not associations())
 
 
-async def test_stopping_finishes_the_instance_under_way(core, listen, monkeypatch):
+async def test_stopping_finishes_the_instance_under_way(core, listen, monkeypatch):  # noqa: F811
     """A sender in the middle of an instance gets its answer and then the abort, an idle one the abort alone."""
     listener = await listen(core)
     unread = watched_unread(monkeypatch)
@@ -442,7 +320,7 @@ async def test_stopping_finishes_the_instance_under_way(core, listen, monkeypatc
     assert (await stored(core, ds))[0].size > 8 << 20
 
 
-async def test_no_identity_reaches_the_log(core, listen, caplog):
+async def test_no_identity_reaches_the_log(core, listen, caplog):  # noqa: F811
     """At any level, also of what cannot be stored."""
     for name in ("gateway", "dicomweb", "pynetdicom", "pydicom", "asyncio"):
         caplog.set_level(logging.DEBUG, name)
@@ -477,21 +355,3 @@ def test_the_whole_gateway_keeps_identities_to_itself(tmp_path):
     for path in files:
         text = path.read_bytes()
         assert b"ZQX" not in text, path
-
-
-def watched_unread(monkeypatch):
-    """A list that grows with each piece of a data set that is received: how much of the data set is unread by then."""
-    unread = []
-    write = messages.DataSet.write
-
-    def watched(data_set, data):
-        write(data_set, data)
-        unread.append(data_set.unread)
-
-    monkeypatch.setattr(messages.DataSet, "write", watched)
-    return unread
-
-
-def associations():
-    """The listener's associations that are alive."""
-    return [task for task in asyncio.all_tasks() if task.get_name() == "association"]
