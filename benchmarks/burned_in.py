@@ -29,7 +29,7 @@ from dicomweb.pixels import codecs
 from gateway.deid.pixels import PixelCleaner, Redaction
 from gateway.deid.policy import Refusal
 from gateway.deid.views import views
-from gateway.stored_form import quiet_pydicom
+from gateway.intake.rewrite import quiet_pydicom
 from tests.burned_in import Canary, burn, fonts
 
 BACKGROUNDS = {

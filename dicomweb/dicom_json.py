@@ -17,13 +17,16 @@ from pydicom import Dataset
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.hooks import raw_element_vr
-from pydicom.tag import BaseTag
 
 from dicomweb.errors import NotFound
 from dicomweb.ports import JsonDataSet
 
+JsonElement = dict[str, Any]
+
 #: Binary values up to this size are wanted with the metadata, since images cannot be shown without them.
 DISPLAY_BYTES = 256 << 10
+#: Other binary values are wanted with the metadata up to this size.
+BULK_BYTES = 16 << 10
 
 _BINARY = frozenset("OB OD OF OL OV OW UN".split())
 _TEXT = frozenset("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
@@ -31,6 +34,7 @@ _ONE_VALUE = frozenset("LT ST UR UT".split())  # a backslash is a character in t
 _LEADING_SPACE_COUNTS = frozenset("LT ST UC UT LO SH PN".split())
 _STRUCT = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
 # Palettes and segmented palettes, ICC excepted; LUT Data; overlays are group 60xx.
+_ENCODED = _TEXT | _BINARY | _STRUCT.keys() | {"AT"}  # all VRs but SQ
 _DISPLAY = frozenset([0x00281201, 0x00281202, 0x00281203, 0x00281204, 0x00281221, 0x00281222, 0x00281223, 0x00283006])
 _ENCAPSULATED_DOCUMENT = 0x00420011
 _CHARACTER_SET = 0x00080005
@@ -41,7 +45,7 @@ ESCAPE_GB_2312 = "\x1b$)A"  # which pydicom 3.0 leaves in what it decodes (ISO 2
 _TEXT_DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C}  # after these the character set is the first again (PS3.5 6.1.2.5.3)
 
 
-def encode(ds: Dataset, *, bulk_bytes: int = 16384, pixel_vr: str | None = None) -> JsonDataSet:
+def encode(ds: Dataset, *, bulk_bytes: int = BULK_BYTES, pixel_vr: str | None = None) -> JsonDataSet:
     """Encode a whole header.
 
     Parameters
@@ -61,9 +65,14 @@ def encode(ds: Dataset, *, bulk_bytes: int = 16384, pixel_vr: str | None = None)
     if any(item["vr"] in _TEXT for item in encoded.values()):
         encoded["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
     if pixel_vr is not None:
-        tag = _PIXELS[pixel_vr]
-        encoded[tag] = {"vr": pixel_vr, "BulkDataURI": tag}
+        encoded |= pixel_data(pixel_vr)
     return dict(sorted(encoded.items()))
+
+
+def pixel_data(vr: str) -> JsonDataSet:
+    """The element of pixel data of this VR that an instance has beside its header."""
+    tag = _PIXELS[vr]
+    return {tag: {"vr": vr, "BulkDataURI": tag}}
 
 
 def dumps(value: Any) -> bytes:
@@ -102,23 +111,42 @@ class _Encoder:
 
     def _element(self, element: DataElement | RawDataElement, ds: Dataset, path: str) -> dict[str, Any]:
         vr, value = _read(element, ds)
-        if not value:
-            return {"vr": vr}
-        if vr == "SQ":
+        if value and vr == "SQ":
             return {"vr": vr, "Value": [self.data_set(item, f"{path}/{n}/") for n, item in enumerate(value)]}
-        if isinstance(value, bytes):
-            return {"vr": vr} | self._binary(element.tag, value, path)
-        if element.tag == _CHARACTER_SET:
-            return {"vr": vr, "Value": ["ISO_IR 192"]}
-        convert = _TO_JSON.get(vr)
-        return {"vr": vr, "Value": [convert(one) for one in value] if convert else value}
+        return _shaped(element.tag, vr, value, path, self._bulk_bytes)
 
-    def _binary(self, tag: BaseTag, value: bytes, path: str) -> dict[str, str]:
-        needed_for_display = tag in _DISPLAY or (tag >> 24 == 0x60 and tag & 0xFFFF == 0x3000)
-        limit = DISPLAY_BYTES if needed_for_display else self._bulk_bytes
-        if len(value) > limit or tag == _ENCAPSULATED_DOCUMENT:
-            return {"BulkDataURI": path}
-        return {"InlineBinary": base64.b64encode(value).decode("ascii")}
+
+def encode_value(tag: int, vr: str, value: bytes, encodings: Sequence[str], path: str) -> JsonElement:
+    """Encode one encoded value.
+
+    Parameters
+    ----------
+    tag, vr : of the element; the VR is any but SQ.
+    value : little endian, as it is in a file.
+    encodings : the Python codecs of its text.
+    path : as in the BulkDataURI that `encode` would give it.
+    """
+    return _shaped(tag, *_decoded(vr, value, encodings, "<"), path, BULK_BYTES)
+
+
+def _shaped(tag: int, vr: str, value: Any, path: str, bulk_bytes: int) -> JsonElement:
+    """An element of VR and value as `_read` gives them."""
+    if not value:
+        return {"vr": vr}
+    if isinstance(value, bytes):
+        return {"vr": vr} | _binary(tag, value, path, bulk_bytes)
+    if tag == _CHARACTER_SET:
+        return {"vr": vr, "Value": ["ISO_IR 192"]}
+    convert = _TO_JSON.get(vr)
+    return {"vr": vr, "Value": [convert(one) for one in value] if convert else value}
+
+
+def _binary(tag: int, value: bytes, path: str, bulk_bytes: int) -> dict[str, str]:
+    needed_for_display = tag in _DISPLAY or (tag >> 24 == 0x60 and tag & 0xFFFF == 0x3000)
+    limit = DISPLAY_BYTES if needed_for_display else bulk_bytes
+    if len(value) > limit or tag == _ENCAPSULATED_DOCUMENT:
+        return {"BulkDataURI": path}
+    return {"InlineBinary": base64.b64encode(value).decode("ascii")}
 
 
 def _read(element: DataElement | RawDataElement, ds: Dataset) -> tuple[str, Any]:
@@ -129,16 +157,21 @@ def _read(element: DataElement | RawDataElement, ds: Dataset) -> tuple[str, Any]
     vr = element.VR
     if vr is None or vr == "UN":
         vr = _look_up(element, ds)
-    if vr in _TEXT:
-        return vr, _split(vr, _text(value, ds))
-    if vr in _BINARY:
-        return vr, value
-    if vr in _STRUCT or vr == "AT":
-        return _numbers(vr, value, "<" if element.is_little_endian else ">")
+    if vr in _ENCODED:
+        return _decoded(vr, value, _encodings(ds), "<" if element.is_little_endian else ">")
     try:
         return _plain(convert_raw_data_element(element, encoding=_encodings(ds), ds=ds), ds)
     except Exception:  # noqa: BLE001 - pydicom raises anything on a broken sequence; its bytes are then all there is
         return "UN", value
+
+
+def _decoded(vr: str, value: bytes, encodings: Sequence[str], order: str) -> tuple[str, Any]:
+    """VR and value of an encoded element of a VR in `_ENCODED`; the VR is another if the value does not fit it."""
+    if vr in _TEXT:
+        return vr, _split(vr, _text(value, encodings))
+    if vr in _BINARY:
+        return vr, value
+    return _numbers(vr, value, order)
 
 
 def _look_up(element: RawDataElement, ds: Dataset) -> str:
@@ -194,18 +227,22 @@ def _encodings(ds: Dataset) -> list[str]:
     return [found] if isinstance(found, str) else list(found)
 
 
-def _text(value: bytes, ds: Dataset) -> str:
-    if value.isascii() and b"\x1b" not in value:
+def _text(value: bytes, encodings: Sequence[str]) -> str:
+    if is_plain(value):
         return value.decode("ascii")
-    encodings = _encodings(ds)
     try:
         if b"\x1b" not in value:
             return value.decode(encodings[0])
-        return decode_bytes(value, encodings, _TEXT_DELIMITERS).replace(ESCAPE_GB_2312, "")
+        return decode_bytes(value, list(encodings), _TEXT_DELIMITERS).replace(ESCAPE_GB_2312, "")
     except LookupError:
         return value.decode(convert_encodings("ISO_IR 192")[0], "replace")
     except UnicodeError:
         return value.decode(encodings[0], "replace")
+
+
+def is_plain(value: bytes) -> bool:
+    """Whether text means the same in every character set (PS3.5 section 6.1.2): ASCII that escapes to no other."""
+    return value.isascii() and b"\x1b" not in value
 
 
 def _split(vr: str, text: str) -> list[str] | None:

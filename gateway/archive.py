@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ from gateway.deid.engine import Deidentifier
 from gateway.deid.keys import derive
 from gateway.deid.workitems import WorkitemDeidentifier
 from gateway.errors import ObjectNotFound
-from gateway.header_memory import HeaderMemory
-from gateway.ingest import Ingest, IngestLimits
+from gateway.intake.attempt import Ingest
+from gateway.intake.digests import FileDigest
+from gateway.intake.elements import Elements
+from gateway.intake.header_memory import HeaderMemory
+from gateway.intake.taking import IngestLimits, Treatment
 from gateway.store import derived, driver
 from gateway.store.catalogue import Catalogue
 from gateway.store.keystate import KeyStates
@@ -71,6 +73,7 @@ class Archive:
         self._key = key
         self._digest_key = derive(key, "sameness")
         self._memory = HeaderMemory()
+        self._elements = Elements()
         self._profiles: dict[str, Deidentifier] = {}
         self._treatments: dict[str, WorkitemDeidentifier | None] = {}
         #: Makes de-identified copies of what is stored, whatever profile it was stored under.
@@ -108,9 +111,8 @@ class Archive:
         largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
         limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
         profile = await self._profile(self.profile_of(source))
-        attempt = Ingest(
-            self.catalogue, self.objects, self._workers, profile, self._digest_key, limits, self._memory, str(source)
-        )
+        treatment = Treatment(profile, self._elements, self._digest_key, limits)
+        attempt = Ingest(self.catalogue, self.objects, self._workers, treatment, self._memory, str(source))
         return await attempt.take(part, study_uid=study_uid)
 
     async def search(self, query: Query) -> SearchPage:
@@ -162,7 +164,7 @@ class Archive:
         await derived.refresh(self.catalogue.db, self.catalogue.scheme)
         seen: set[str] = set()
         async with driver.wrapped():
-            fields = dict.fromkeys(["study_uid", "series_uid", "key", "size", "sha256"], 1)
+            fields = dict.fromkeys(["study_uid", "series_uid", "key", "size", "checksum", "pixel_offset"], 1)
             async for row in self.catalogue.db.instances.find({}, fields):
                 seen.add(row["key"])
                 problem = await self._problem(row)
@@ -174,13 +176,13 @@ class Archive:
                 yield Difference("unreferenced", key)
 
     async def _problem(self, row: dict[str, Any]) -> str | None:
-        digest = hashlib.sha256()
+        digest = FileDigest(row["pixel_offset"])
         try:
             async for chunk in self.objects.open(row["key"], row["size"]).stream():
                 digest.update(chunk)
         except ObjectNotFound:
             return "missing"
-        return None if digest.digest() == row["sha256"] else "altered"
+        return None if digest.digest() == row["checksum"] else "altered"
 
     async def _profile(self, name: str) -> Deidentifier:
         if name not in self._profiles:

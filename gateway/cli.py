@@ -189,7 +189,7 @@ def _plugins(settings: Settings, options: argparse.Namespace) -> int:
 def _deid(settings: Settings, options: argparse.Namespace) -> int:
     from gateway.deid.keys import load_or_create_key
     from gateway.deid.preview import preview
-    from gateway.stored_form import quiet_pydicom
+    from gateway.intake.rewrite import quiet_pydicom
 
     quiet_pydicom()
     key = load_or_create_key(settings.deid, settings.data.dir)

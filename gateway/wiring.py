@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway.archive import Archive
 from gateway.config import Settings
+from gateway.intake.rewrite import quiet_pydicom
 from gateway.store import driver
 from gateway.store.catalogue import Catalogue
 from gateway.store.filesystem import FileSystemStore
@@ -17,7 +18,6 @@ from gateway.store.generations import Generations
 from gateway.store.objects import ObjectStore
 from gateway.store.scheme import Scheme
 from gateway.store.turn import Turn
-from gateway.stored_form import quiet_pydicom
 from gateway.workers import Workers
 
 DICOMWEB = "/dicomweb"

@@ -27,6 +27,11 @@ class Workers:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._cpu, copy_context().run, function, *args)
 
+    async def run_io(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(*args)`, which waits for a disk, in the `io` pool, with the caller's context variables."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.io, copy_context().run, function, *args)
+
     async def close(self) -> None:
         """Let running calls finish and drop waiting ones."""
         for pool in (self.io, self._cpu):

@@ -19,7 +19,7 @@ from blockbuster import blockbuster_ctx
 
 from gateway.app import create_app
 from gateway.config import Settings, load
-from gateway.stored_form import quiet_pydicom
+from gateway.intake.rewrite import quiet_pydicom
 from gateway.wiring import Core, open_core
 
 ROOT = Path(__file__).resolve().parent.parent

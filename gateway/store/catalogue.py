@@ -42,7 +42,7 @@ DUPLICATE_KEY = 11000
 class InstanceRow:
     """An instance as the catalogue keeps it.
 
-    `digest` is the sameness of what was received, `stored_digest` of what is kept, `sha256` of the whole stored file;
+    `digest` is the sameness of what was received, `stored_digest` of what is kept, `checksum` of the whole stored file;
     `keys` and `attributes` come from `scheme.py`, `json_gzip` is the compressed DICOM JSON.
     """
 
@@ -53,7 +53,7 @@ class InstanceRow:
     transfer_syntax_uid: str
     key: str
     size: int
-    sha256: bytes
+    checksum: bytes
     digest: bytes
     stored_digest: bytes
     frames: FrameTable
@@ -92,7 +92,7 @@ def stored_instance(document: dict[str, Any]) -> StoredInstance:
         transfer_syntax_uid=document["transfer_syntax_uid"],
         key=document["key"],
         size=document["size"],
-        etag=document["sha256"].hex()[:32],
+        etag=document["checksum"].hex()[:32],
         frames=FrameTable.unpack(document["frames"]),
         pixel_offset=document["pixel_offset"],
     )
@@ -100,7 +100,7 @@ def stored_instance(document: dict[str, Any]) -> StoredInstance:
 
 #: The part of a row that `stored_instance` reads.
 RETRIEVAL = dict.fromkeys(
-    "study_uid series_uid sop_class_uid transfer_syntax_uid key size sha256 frames pixel_offset".split(), 1
+    "study_uid series_uid sop_class_uid transfer_syntax_uid key size checksum frames pixel_offset".split(), 1
 )
 
 

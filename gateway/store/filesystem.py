@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from gateway.store.objects import (
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Buffer = bytes | bytearray | memoryview
 #: What a writer holds before a thread writes it: most CT and MR images fit, and go from open to sync in one hop.
 _BUFFER_BYTES = 1 << 20
 #: What is read without a thread if it is in memory.
@@ -130,7 +131,7 @@ class _File:
         with self._lock:
             return _read_all(self._open(), offset, length)
 
-    def write(self, buffers: list[bytes | bytearray | memoryview], *, finish: bool = False) -> None:
+    def write(self, buffers: Sequence[Buffer], *, finish: bool = False) -> None:
         with self._lock:
             descriptor = self._open()
             _write_all(descriptor, buffers)
@@ -141,7 +142,7 @@ class _File:
                 if unlinked:
                     raise StoreUnavailable("The file was removed while it was being written; nothing was kept.")
 
-    def finish(self, buffers: list[bytes | bytearray | memoryview]) -> None:
+    def finish(self, buffers: Sequence[Buffer]) -> None:
         self.write(buffers, finish=True)
 
     def close(self) -> None:
@@ -235,9 +236,10 @@ class _FileWriter(ObjectWriter):
         self._file = _File(path, _open_new)
         self._threads = threads
         self._directories = directories
-        self._buffers: list[bytes | bytearray | memoryview] = []
+        self._buffers: list[Buffer] = []
         self._buffered = 0
         self._size = 0
+        self._synced = False
         self._done = False
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -249,9 +251,21 @@ class _FileWriter(ObjectWriter):
         if full:
             await self._threads.run(self._file.write, self._take())
 
+    def write_now(self, pieces: Sequence[bytes | memoryview], *, last: bool) -> bool:
+        self._size += sum(map(len, pieces))
+        try:
+            self._file.write(pieces, finish=last)
+            if last:
+                self._directories.sync_now(self._path.parent)
+        except OSError as exc:
+            raise _store_error(exc) from exc
+        self._synced = last
+        return True
+
     async def commit(self) -> int:
-        await self._threads.run(self._file.finish, self._take())
-        await self._directories.sync(self._path.parent)
+        if not self._synced:
+            await self._threads.run(self._file.finish, self._take())
+            await self._directories.sync(self._path.parent)
         self._done = True
         return self._size
 
@@ -265,7 +279,7 @@ class _FileWriter(ObjectWriter):
         except IsthmusError as exc:
             logger.warning("an aborted object was left for the sweeper: %s", exc.message)
 
-    def _take(self) -> list[bytes | bytearray | memoryview]:
+    def _take(self) -> list[Buffer]:
         buffers, self._buffers, self._buffered = self._buffers, [], 0
         return buffers
 
@@ -284,14 +298,25 @@ class _DirectorySync:
         await self._join(minute)
         if minute not in self._known:  # asked of each process: a sibling may have made the folder and not synced it yet
             await asyncio.gather(self._join(minute.parent), self._join(minute.parent.parent))
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known.add(minute)
+            self._know(minute)
+
+    def sync_now(self, minute: Path) -> None:
+        """The same in a worker thread, for one commit: 0.03 ms where the file was synced just before, and no task."""
+        _fsync_directory(minute)
+        if minute not in self._known:
+            _fsync_directory(minute.parent)
+            _fsync_directory(minute.parent.parent)
+            self._know(minute)
 
     async def settle(self) -> None:
         """Wait until nothing is under way."""
         while tasks := {*self._running.values(), *self._waiting.values()}:
             await asyncio.wait(tasks)
+
+    def _know(self, minute: Path) -> None:
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known.add(minute)
 
     async def _join(self, directory: Path) -> None:
         task = self._waiting.get(directory)
@@ -330,16 +355,16 @@ def _open_new(path: Path) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _write_all(descriptor: int, buffers: list[bytes | bytearray | memoryview]) -> None:
-    while buffers:
-        written = os.writev(descriptor, buffers)
-        done = 0
-        while done < len(buffers) and written >= len(buffers[done]):
-            written -= len(buffers[done])
+def _write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:
+    pending = list(buffers)
+    done = 0
+    while done < len(pending):
+        written = os.writev(descriptor, pending[done : done + _MAX_BUFFERS])
+        while done < len(pending) and written >= len(pending[done]):
+            written -= len(pending[done])
             done += 1
-        buffers = buffers[done:]
-        if buffers:
-            buffers[0] = memoryview(buffers[0])[written:]
+        if written:
+            pending[done] = memoryview(pending[done])[written:]
 
 
 def _read_all(descriptor: int, offset: int, length: int) -> bytes:

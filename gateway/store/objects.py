@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -52,6 +52,14 @@ class ObjectWriter(ABC):
     @abstractmethod
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append; memory used stays bounded whatever the size of the object. Raises OutOfSpace, StoreUnavailable."""
+
+    def write_now(self, pieces: Sequence[bytes | memoryview], *, last: bool) -> bool:
+        """Write from a worker thread instead, and with the `last` pieces make the object durable: `commit` still has
+        to be called, but has nothing left to wait for. False if this store cannot, and nothing was written.
+
+        Either all of an object is written so or nothing.
+        """
+        return False
 
     @abstractmethod
     async def commit(self) -> int:

@@ -32,7 +32,7 @@ def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: 
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         key=f"20260101/0000/{secrets.token_hex(16)}.dcm",
         size=10 * number,
-        sha256=bytes(32),
+        checksum=bytes(32),
         digest=digest,
         stored_digest=b"s" + digest,
         frames=FrameTable(2, 1000, 4096),

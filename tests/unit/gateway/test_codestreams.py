@@ -5,19 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.encaps import itemize_fragment
 
-from gateway.part10 import UNDEFINED, ByteSource, PixelElement, PixelLayout, stream_pixels
-from tests.samples import stream
+from gateway.intake.pixels import UNDEFINED, PixelElement, PixelLayout, PixelScan
 
 SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
-async def layout_of(fragments: list[bytes], size: int) -> PixelLayout:
+def layout_of(fragments: list[bytes], size: int) -> PixelLayout:
     value = itemize_fragment(b"") + b"".join(map(itemize_fragment, fragments)) + SEQUENCE_END
-    layout = PixelLayout()
-    source = ByteSource(stream(value, size), max_bytes=1 << 20)
-    passed = [piece async for piece in stream_pixels(source, PixelElement(0x7FE00010, "OB", UNDEFINED), layout)]
-    assert b"".join(passed) == value
-    return layout
+    data = value + b"and what follows"
+    scan = PixelScan(PixelElement(0x7FE00010, "OB", UNDEFINED))
+    used = 0
+    while not scan.done:
+        used += scan.feed(data[used : used + size])
+    assert used == len(value) == scan.layout.size
+    return scan.layout
 
 
 @given(
@@ -27,7 +28,7 @@ async def layout_of(fragments: list[bytes], size: int) -> PixelLayout:
     st.sampled_from([b"\xff\xd8", b"\xff\x4f"]),
     st.integers(1, 30),
 )
-async def test_each_codestream_is_found_in_pieces_of_any_size(frames, start, size):
+def test_each_codestream_is_found_in_pieces_of_any_size(frames, start, size):
     fragments: list[bytes] = []
     expected: list[int] = []
     for pieces in frames:
@@ -36,7 +37,7 @@ async def test_each_codestream_is_found_in_pieces_of_any_size(frames, start, siz
         whole = [start + first, *rest]
         whole[-1] += b"\xff\xd9"
         fragments += [piece + b"\0" * (len(piece) % 2) for piece in whole]
-    layout = await layout_of(fragments, size)
+    layout = layout_of(fragments, size)
     assert layout.codestreams == expected
     assert layout.fragments == [len(fragment) for fragment in fragments]
 
@@ -49,5 +50,5 @@ async def test_each_codestream_is_found_in_pieces_of_any_size(frames, start, siz
         ([b"\xff\xd8ab\xff\xd9", b"", b"\xff\xd8\xff\xd9"], [0]),
     ],
 )
-async def test_what_is_no_beginning(fragments, expected):
-    assert (await layout_of(fragments, 7)).codestreams == expected
+def test_what_is_no_beginning(fragments, expected):
+    assert layout_of(fragments, 7).codestreams == expected

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dicomweb.errors import Unavailable
-from gateway.header_memory import LARGE_BYTES, HeaderMemory
+from gateway.intake.header_memory import LARGE_BYTES, HeaderMemory
 
 MB = 1 << 20
 
@@ -62,7 +62,7 @@ async def test_all_that_wait_get_their_turn():
 
 
 async def test_waiting_ends(monkeypatch):
-    monkeypatch.setattr("gateway.header_memory._WAIT_S", 0.05)
+    monkeypatch.setattr("gateway.intake.header_memory._WAIT_S", 0.05)
     memory = HeaderMemory(max_bytes=5 * MB)
     first, second = memory.lease(), memory.lease()
     await first.grow(5 * MB)

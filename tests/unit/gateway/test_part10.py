@@ -16,7 +16,9 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicomweb.errors import NotDicom, TooLarge
-from gateway.part10 import ByteSource, Header, PixelLayout, read_header, read_rest, stream_pixels
+from gateway.intake.header import Header, HeaderReader
+from gateway.intake.pixels import PixelLayout, PixelScan
+from gateway.intake.source import ByteSource, Short
 from tests.samples import ct, part10, stream
 
 SAMPLE = part10(ct(ReferencedImageSequence=[ct()]))
@@ -25,12 +27,28 @@ READABLE = [path for path in get_testdata_files("*.dcm") if not path.endswith(("
 
 async def read(content: bytes, size: int = 65536, max_bytes: int = 1 << 26) -> tuple[Header, bytes, PixelLayout, bytes]:
     source = ByteSource(stream(content, size), max_bytes=max_bytes)
-    header = await read_header(source, max_bytes=1 << 24)
-    layout = PixelLayout()
+    header = await header_of(source)
+    scan = PixelScan(header.pixels)
     pixels = b""
-    if header.pixels:
-        pixels = b"".join([piece async for piece in stream_pixels(source, header.pixels, layout)])
-    return header, pixels, layout, await read_rest(source, max_bytes=1 << 20)
+    while not scan.done:
+        if not await source.fill(1):
+            raise NotDicom
+        piece = bytes(source.piece())
+        used = scan.feed(piece)
+        source.put_back(piece[used:])
+        pixels += piece[:used]
+    await source.fill(1 << 30)
+    return header, pixels, scan.layout, source.take(source.held)
+
+
+async def header_of(source: ByteSource) -> Header:
+    reader, wanted = HeaderReader(source, max_bytes=1 << 24), 1
+    while True:
+        await source.fill(wanted)
+        try:
+            return reader.read()
+        except Short as short:
+            wanted = short.needed
 
 
 @pytest.mark.parametrize("syntax", [None, ImplicitVRLittleEndian, ExplicitVRBigEndian])
@@ -132,6 +150,6 @@ async def test_elements_count_once(monkeypatch) -> None:
     """However often the walk over a sequence of undefined length begins again as more of it arrives."""
     ds = ct(ReferencedImageSequence=[Dataset() for _ in range(60)])
     ds["ReferencedImageSequence"].is_undefined_length = True
-    monkeypatch.setattr("gateway.part10._MAX_ELEMENTS", 100)
+    monkeypatch.setattr("gateway.intake.header._MAX_ELEMENTS", 100)
     header, *_ = await read(part10(ds), size=16)
     assert header.pixels is not None

@@ -1,0 +1,140 @@
+"""One attempt to take in one instance: header -> profile -> object store -> catalogue row.
+
+Nothing is acknowledged before the bytes are synced and the row is committed. Whatever goes wrong before that leaves
+at most an object that no row refers to, which the attempt deletes itself or the sweeper finds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from dicomweb import dicom_json
+from dicomweb.errors import BadRequest, Conflict, NotDicom, Refused, TooLarge, Unavailable
+from dicomweb.ports import StoreOutcome
+from dicomweb.resource import Level
+from gateway.intake.header_memory import HeaderMemory, Lease
+from gateway.intake.source import Buffer, ByteSource, Short
+from gateway.intake.taking import WHOLE_BYTES, Taking, Treatment
+from gateway.store.catalogue import Catalogue, InstanceRow
+from gateway.store.objects import ObjectStore, ObjectWriter, new_key
+from gateway.workers import Workers
+
+logger = logging.getLogger(__name__)
+#: A document of MongoDB has at most 16 MiB.
+_MAX_ROW_BYTES = 12 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """Takes in instances from one source."""
+
+    catalogue: Catalogue
+    objects: ObjectStore
+    workers: Workers
+    treatment: Treatment
+    memory: HeaderMemory
+    source: str
+
+    async def take(self, part: AsyncIterator[bytes], *, study_uid: str | None = None) -> StoreOutcome:
+        """Store one Part 10 file as it arrives; a failure of the data is an outcome, one of the server is raised."""
+        lease = self.memory.lease()
+        source = ByteSource(part, max_bytes=self.treatment.limits.max_bytes, on_growth=lease.grow)
+        taking = Taking(source, self.treatment, study_uid)
+        try:
+            row = await self._write(source, lease, taking)
+            return await self._commit(taking, row)
+        except (BadRequest, Refused, TooLarge, Conflict) as exc:
+            return StoreOutcome(
+                *taking.sent,
+                failure=exc.dimse_status,
+                reason=exc.message,
+                # What is sent is no DICOM, but how it is sent is well-formed (PS3.18 Table 10.5.3-1).
+                status=int(Conflict.status if isinstance(exc, NotDicom) else exc.status),
+            )
+        finally:
+            await lease.close()
+
+    async def _write(self, source: ByteSource, lease: Lease, taking: Taking) -> InstanceRow:
+        """Write the file, durably when this returns, and describe what was written."""
+        key = new_key()
+        writer = await self.objects.create(key)
+        wanted = WHOLE_BYTES
+        row: InstanceRow | None = None
+        try:
+            while row is None:
+                await source.fill(wanted)
+                try:
+                    async with lease.parsing():
+                        pieces, row = await self.workers.run_io(self._advance, taking, writer, key)
+                except Short as short:
+                    wanted = short.needed
+                else:
+                    for piece in pieces:
+                        await writer.write(piece)
+                    wanted = source.held + WHOLE_BYTES
+            await writer.commit()
+        except BaseException:
+            await writer.abort()
+            raise
+        return row
+
+    def _advance(self, taking: Taking, writer: ObjectWriter, key: str) -> tuple[list[Buffer], InstanceRow | None]:
+        """Go on with what has arrived, in a thread: the bytes that are still to be written, and the row at the end."""
+        pieces = taking.advance()
+        row = self._row(taking, key) if taking.done else None
+        return [] if writer.write_now(pieces, last=taking.done) else pieces, row
+
+    def _row(self, taking: Taking, key: str) -> InstanceRow:
+        stored, frames, scheme = taking.stored, taking.frames, self.catalogue.scheme
+        attributes = scheme.attributes(stored.attributes)
+        json_gzip = stored.json_gzip
+        other = len(json_gzip) + len(frames.pack())
+        # what is kept ready is a part of the JSON: nearly always that alone tells that there is room
+        if other + len(stored.json) > _MAX_ROW_BYTES and other + len(dicom_json.dumps(attributes)) > _MAX_ROW_BYTES:
+            raise TooLarge("The header of the DICOM object is larger than the catalogue takes.")
+        where = stored.resource
+        return InstanceRow(
+            study_uid=where.study_uid,
+            series_uid=where.series_uid or "",
+            instance_uid=where.instance_uid or "",
+            sop_class_uid=stored.sop_class_uid,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
+            key=key,
+            size=taking.size,
+            checksum=taking.digests.checksum,
+            digest=taking.digests.received,
+            stored_digest=taking.digests.stored,
+            frames=frames,
+            pixel_offset=stored.pixel_offset,
+            keys=scheme.search_keys(stored.attributes, Level.INSTANCE),
+            attributes=attributes,
+            json_gzip=json_gzip,
+            source=self.source,
+        )
+
+    async def _commit(self, taking: Taking, row: InstanceRow) -> StoreOutcome:
+        """Commit the row. When the catalogue fails its answer is unknown: the object stays for the sweeper to judge."""
+        added = await self.catalogue.add(row)
+        where = taking.stored.resource
+        if added.status == "new":
+            await self._drop(added.superseded)
+            return StoreOutcome(*taking.sent, stored=where)
+        await self._drop(row.key)
+        if added.status == "same":
+            return StoreOutcome(*taking.sent, stored=where, duplicate=True)
+        return StoreOutcome(
+            *taking.sent,
+            failure=Conflict.dimse_status,
+            reason="An instance with this SOP Instance UID and other content is stored already; the first is kept.",
+            status=int(Conflict.status),
+        )
+
+    async def _drop(self, key: str | None) -> None:
+        if key is None:
+            return
+        try:
+            await self.objects.delete(key)
+        except Unavailable:
+            logger.warning("an unreferenced object could not be deleted; the sweeper will")
