@@ -25,16 +25,16 @@ from gateway.intake.pixels import UNDEFINED
 from gateway.intake.source import Buffer
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_CHARACTER_SET = 0x00080005
+CHARACTER_SET = 0x00080005
 #: Below are the elements of directories, above are padding and delimiters.
 _FIRST, _LAST = 0x00080000, 0xFFFC0000
-_VRS = {vr: vr.decode() for vr in LONG_VRS | SHORT_VRS}
+VRS = {vr: vr.decode() for vr in LONG_VRS | SHORT_VRS}
 _TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _MAX_DEPTH = 20
 _HEAD, _ITEM_HEAD, _LONG = struct.Struct("<HH2sH"), struct.Struct("<HHL"), struct.Struct("<L")
 _LONG_HEAD = struct.Struct("<HH2sHL")
-_Encodings = tuple[str, ...]
-_DEFAULT: _Encodings = (default_encoding,)
+Encodings = tuple[str, ...]
+_DEFAULT: Encodings = (default_encoding,)
 
 
 class Unusual(Exception):
@@ -103,10 +103,15 @@ class Elements:
             start, last = end, tag
         return made
 
+    def defined(self, tag: int, raw: bytes, encodings: Encodings) -> bytes:
+        """A sequence of undefined length with a defined one; raise Unusual."""
+        return self._made(_Level(encodings, "", 0), tag, b"SQ", raw, 12).stored
+
     def _made(self, level: _Level, tag: int, vr: bytes, raw: bytes, head: int) -> Element:
         """Make an element of its bytes, of which `head` come before the value."""
-        if tag == _CHARACTER_SET:
-            return level.set_character_set(raw, vr)
+        if tag == CHARACTER_SET:
+            element, level.encodings = character_set(raw, vr)
+            return element
         if vr == b"UN":
             level.check_unknown(tag)
         if head == 12 and raw[6:8] != b"\0\0":
@@ -125,7 +130,7 @@ class Elements:
         elif raw[8:12] == b"\xff\xff\xff\xff" and head == 12:
             raise Unusual
         else:
-            json = dicom_json.encode_value(tag, _VRS[vr], value, level.encodings, level.path + name)
+            json = dicom_json.encode_value(tag, VRS[vr], value, level.encodings, level.path + name)
             element = Element(raw, _member(name, json), json)
         if len(raw) <= _MAX_REMEMBERED and b'"BulkDataURI"' not in element.json:
             self._memo.put(key, element)
@@ -166,7 +171,7 @@ class Elements:
         size = len(data) if end is None else end
         while at < size:
             start = at
-            tag, vr, length, at = _element_head(data, at)
+            tag, vr, length, at = element_head(data, at)
             if tag == _ITEM_END and end is None and not length:
                 return at
             if not last < tag < _LAST:
@@ -191,18 +196,11 @@ class Elements:
 class _Level:
     """A data set or an item as far as it is made."""
 
-    def __init__(self, encodings: _Encodings, path: str, depth: int) -> None:
+    def __init__(self, encodings: Encodings, path: str, depth: int) -> None:
         self.encodings = encodings
         self.path = path
         self.depth = depth
         self.elements: dict[int, Element] = {}
-
-    def set_character_set(self, raw: bytes, vr: bytes) -> Element:
-        """Make Specific Character Set, which what follows is read by."""
-        if vr != b"CS":
-            raise Unusual
-        element, self.encodings = _character_set(raw)
-        return element
 
     def check_unknown(self, tag: int) -> None:
         """Raise Unusual unless an element of VR UN is one of which nothing more is known."""
@@ -231,12 +229,12 @@ def _is_known(tag: int, creator: str) -> bool:
 
 
 @lru_cache(64)
-def _character_set(raw: bytes) -> tuple[Element, _Encodings]:
-    """Specific Character Set as pydicom writes it, and the codecs that it stands for."""
+def character_set(raw: bytes, vr: bytes) -> tuple[Element, Encodings]:
+    """Specific Character Set as pydicom writes it, and the codecs that it stands for; raise Unusual."""
     value = raw[8:]
-    if len(value) > 256:
+    if vr != b"CS" or len(value) > 256:
         raise Unusual
-    tag = BaseTag(_CHARACTER_SET)
+    tag = BaseTag(CHARACTER_SET)
     try:
         element = convert_raw_data_element(RawDataElement(tag, "CS", len(value), value, 0, False, True))
         encodings = convert_encodings(element.value)
@@ -245,11 +243,11 @@ def _character_set(raw: bytes) -> tuple[Element, _Encodings]:
         write_data_element(out, element)
     except Exception as exc:
         raise Unusual from exc
-    json = dicom_json.encode_value(_CHARACTER_SET, "CS", value, _DEFAULT, "")
+    json = dicom_json.encode_value(CHARACTER_SET, "CS", value, _DEFAULT, "")
     return Element(out.getvalue(), _member("00080005", json), json), tuple(encodings)
 
 
-def _element_head(data: Buffer, at: int) -> tuple[int, bytes, int, int]:
+def element_head(data: Buffer, at: int) -> tuple[int, bytes, int, int]:
     """Tag, VR, length and where the value starts; for delimiters, which have no VR, too."""
     try:
         group, element, vr, length = _HEAD.unpack_from(data, at)

@@ -27,6 +27,7 @@ from dicomweb.errors import IsthmusError, NotDicom
 from dicomweb.pixels import frames
 from dicomweb.pixels.frames import FrameTable
 from dicomweb.resource import Resource, is_uid
+from gateway.intake import quick
 from gateway.intake.elements import Element, Elements, Unusual
 from gateway.intake.header import Header
 from gateway.intake.pixels import UNDEFINED, PixelElement, PixelLayout
@@ -126,12 +127,10 @@ def prepare(header: Header, profile: Deidentify, elements: Elements) -> StoredHe
     Refused : the profile refuses the object.
     """
     try:
-        if profile.is_identity and header.places is not None:
-            try:
-                return _kept(header, elements.data_set(header.data, header.places))
-            except Unusual:
-                pass
-        return _rewritten(header, profile)
+        try:
+            return _quickly(header, profile, elements)
+        except Unusual:
+            return _rewritten(header, profile)
     except IsthmusError:
         raise
     except (RecursionError, Exception):  # noqa: BLE001
@@ -139,8 +138,21 @@ def prepare(header: Header, profile: Deidentify, elements: Elements) -> StoredHe
         raise NotDicom("The DICOM data set cannot be parsed.") from None
 
 
-def _kept(header: Header, elements: dict[int, Element]) -> StoredHeader:
-    """A header whose elements are kept as they came; raise Unusual."""
+def _quickly(header: Header, profile: Deidentify, elements: Elements) -> StoredHeader:
+    """Prepare a header whose elements, as they came or as the profile left them, need no rewriting; raise Unusual."""
+    if header.places is None:
+        raise Unusual
+    if profile.is_identity:
+        made = elements.data_set(header.data, header.places)
+        return _kept(header, made, [_kept_uid(made, tag) for tag in _NAME_TAGS[:3]])
+    ds = quick.read(header.data, header.places, elements)
+    sent = [quick.uid(ds, tag) for tag in _NAME_TAGS]
+    profile.apply(ds)
+    return _kept(header, elements.data_set(*quick.write(ds)), sent)
+
+
+def _kept(header: Header, elements: dict[int, Element], sent: list[str]) -> StoredHeader:
+    """A header of these elements; raise Unusual."""
     class_uid, instance_uid, study_uid, series_uid = (_kept_uid(elements, tag) for tag in _NAME_TAGS)
     pixels = header.pixels
     vr = _pixel_vr(pixels, bits_allocated=None)
@@ -161,9 +173,9 @@ def _kept(header: Header, elements: dict[int, Element]) -> StoredHeader:
         attributes |= dicom_json.pixel_data(vr)
         members.append(dicom_json.dumps(dicom_json.pixel_data(vr))[1:-1])
     return StoredHeader(
-        sent_class_uid=class_uid,
-        sent_instance_uid=instance_uid,
-        sent_study_uid=study_uid,
+        sent_class_uid=sent[0],
+        sent_instance_uid=sent[1],
+        sent_study_uid=sent[2],
         resource=Resource(study_uid, series_uid, instance_uid),
         sop_class_uid=class_uid,
         transfer_syntax_uid=syntax,
