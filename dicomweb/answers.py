@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from dicomweb import dicom_json, multipart
-from dicomweb.bodies import multipart_type, negotiate
+from dicomweb.bodies import multipart_type, negotiate, not_modified
 from dicomweb.dicom_xml import to_xml
 from dicomweb.negotiate import DICOM_JSON, DICOM_XML, JSON, Offer, accepts_coding
 from dicomweb.ports import JsonDataSet, Services
@@ -70,6 +73,31 @@ def xml_parts(items: Sequence[JsonDataSet], boundary: str) -> bytes:
     return b"".join(pieces) + multipart.closing(boundary)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body as it is sent, perhaps compressed, and the header fields that belong to it."""
+
+    body: bytes
+    fields: CIMultiDict[str]
+    status: int = HTTPStatus.OK
+    etag: str = ""
+
+    @classmethod
+    def validated(cls, *what: Any) -> Answer:
+        """`make` one with a validator: the next who asks for the same may have it."""
+        answer = make(*what)
+        etag = hashlib.sha256(answer.body).hexdigest()[:32]
+        answer.fields["ETag"] = f'"{etag}"'
+        return replace(answer, etag=etag)
+
+    def response(self, request: web.Request) -> web.Response:
+        """The answer, once more; 304 if the caller has it."""
+        if self.etag and (known := not_modified(request, self.etag)):
+            known.headers["Vary"] = self.fields["Vary"]
+            return known
+        return web.Response(body=self.body, status=self.status, headers=self.fields)
+
+
 async def _answer(
     request: web.Request,
     services: Services,
@@ -80,18 +108,30 @@ async def _answer(
     *,
     short: bool = False,
 ) -> web.Response:
-    if offer.multipart and not content:  # there is no multipart body without a part
-        return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Vary": "Accept"})
     compressed = accepts_coding(request.headers.get("Accept-Encoding"), "gzip")
+    what = (content, offer, compressed, status, headers)
+    answer = make(*what) if short else await services.run(make, *what)
+    return answer.response(request)
+
+
+def make(
+    content: JsonDataSet | Sequence[JsonDataSet],
+    offer: Offer,
+    compressed: bool,
+    status: int = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Encode data sets as offered, and compress them if the caller takes that and it is worth it. Pure CPU."""
+    if offer.multipart and not content:  # there is no multipart body without a part
+        return Answer(b"", CIMultiDict({"Vary": "Accept"}), HTTPStatus.NO_CONTENT)
     boundary = multipart.boundary_for()
-    what = (content, offer, boundary, compressed)
-    body, is_compressed = _encode(*what) if short else await services.run(_encode, *what)
-    content_type = multipart_type(offer, boundary) if offer.multipart else offer.media_type
+    body, is_compressed = _encode(content, offer, boundary, compressed)
     fields = CIMultiDict(headers or {})
+    content_type = multipart_type(offer, boundary) if offer.multipart else offer.media_type
     fields.update({"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"})
     if is_compressed:
         fields["Content-Encoding"] = "gzip"
-    return web.Response(body=body, status=status, headers=fields)
+    return Answer(body, fields, status)
 
 
 def _encode(

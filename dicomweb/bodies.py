@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 
 from aiohttp import web
@@ -34,11 +35,15 @@ class Part:
 
 def negotiate(request: web.Request, offers: Sequence[Offer]) -> Offer:
     """The representation that the caller wants; raise NotAcceptable, naming what there is."""
-    accept = accepted(request.headers.get("Accept"), request.query.get("accept"))
-    offer = choose(offers, accept)
+    offer = _negotiated(request.headers.get("Accept"), request.query.get("accept"), tuple(offers))
     if offer is None:
         raise not_acceptable(offers)
     return offer
+
+
+@lru_cache(maxsize=512)  # clients send the same few again and again
+def _negotiated(header: str | None, parameter: str | None, offers: Sequence[Offer]) -> Offer | None:
+    return choose(offers, accepted(header, parameter))
 
 
 def not_acceptable(offers: Iterable[Offer]) -> NotAcceptable:

@@ -137,6 +137,7 @@ def accepted(header: str | None, parameter: str | None = None) -> list[Sequence[
     return sets
 
 
+@lru_cache(maxsize=512)
 def accepts_coding(header: str | None, coding: str) -> bool:
     """Whether an Accept-Encoding header welcomes a content coding (RFC 9110 section 12.5.3)."""
     named = (parse_media_type(item) for item in _split(header or "", ","))
