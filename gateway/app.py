@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import prometheus_client
@@ -83,8 +84,9 @@ async def _commitments(app: web.Application, core: Core) -> ArchiveCommitments:
 
 def _dicomweb_services(core: Core, forwarding: Forwarding, commitments: ArchiveCommitments) -> Services:
     root = dicomweb_path(core.settings)
+    archive_of = lru_cache(maxsize=256)(lambda user: core.archive.for_source(Source("stow", user)))
     return Services(
-        archive=lambda request: core.archive.for_source(Source("stow", _user(request))),
+        archive=lambda request: archive_of(_user(request)),
         run=core.workers.run,
         public_base=lambda request: f"{forwarding.origin(request)}{root}",
         spool=_spool(core.settings),
@@ -111,10 +113,11 @@ def _api_services(core: Core, registry: Registry, info: Mapping[str, Any], prefi
         search_keys=core.archive.key_states.progress,
         series_summary=core.catalogue.series_summary,
         db=db,
+        complete=core.catalogue.complete,
         queue=RunQueue(db),
         meshes=MeshStore(db, core.objects),
         registry=registry,
-        events=EventHub(db, prefix),
+        events=EventHub(db, core.catalogue.complete, prefix),
         info=info,
         runs_enabled=core.settings.ray.enabled,
         prefix=prefix,

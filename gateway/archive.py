@@ -22,7 +22,7 @@ from gateway.intake.digests import FileDigest
 from gateway.intake.elements import Elements
 from gateway.intake.header_memory import HeaderMemory
 from gateway.intake.taking import IngestLimits, Treatment
-from gateway.store import derived, driver
+from gateway.store import driver
 from gateway.store.catalogue import Catalogue
 from gateway.store.keystate import KeyStates
 from gateway.store.metadata import MetadataReader
@@ -118,7 +118,7 @@ class Archive:
     async def search(self, query: Query) -> SearchPage:
         """Answer a QIDO-RS query."""
         breadth = Breadth(self._settings.search.max_parents, self._settings.search.max_matches)
-        return await search(self.catalogue.db, query, self.catalogue.scheme, breadth, self._workers.run)
+        return await search(self.catalogue, query, breadth, self._workers.run)
 
     async def search_keys(self) -> SearchKeys:
         """What can be searched by now."""
@@ -161,7 +161,7 @@ class Archive:
 
     async def verify(self) -> AsyncIterator[Difference]:
         """Compare every row with its object, byte for byte, and look for objects without a row."""
-        await derived.refresh(self.catalogue.db, self.catalogue.scheme)
+        await self.catalogue.complete()
         seen: set[str] = set()
         async with driver.wrapped():
             fields = dict.fromkeys(["study_uid", "series_uid", "key", "size", "checksum", "pixel_offset"], 1)
@@ -178,7 +178,7 @@ class Archive:
     async def _problem(self, row: dict[str, Any]) -> str | None:
         digest = FileDigest(row["pixel_offset"])
         try:
-            async for chunk in self.objects.open(row["key"], row["size"]).stream():
+            async for chunk in self.objects.origin.open(row["key"], row["size"]).stream():
                 digest.update(chunk)
         except ObjectNotFound:
             return "missing"

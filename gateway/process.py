@@ -1,7 +1,6 @@
 """One child process of a running gateway: an HTTP worker, the DICOM listener or the dispatcher of plugin runs.
 
-The parent (serve.py) starts it as `python -m gateway.process` and writes its assignment to standard input: settings
-and keys appear in no argument and no environment. Listening sockets are inherited.
+The parent (serve.py) has the nursery fork it. What is imported here is imported before that, once for all children.
 """
 
 from __future__ import annotations
@@ -9,34 +8,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import gc
+import json
 import logging
 import os
-import pickle
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal
 
-from gateway import logs
+from aiohttp import web
+
+from dicomweb.errors import IsthmusError
+from gateway import logs, opening
+from gateway.app import SHUTDOWN_TIMEOUT_S, create_app
 from gateway.archive import Source
+from gateway.assignment import Assignment, Role
 from gateway.config import Settings
+from gateway.dimse import scp
 from gateway.errors import CatalogueUnavailable
+from gateway.jobs import dispatcher
 from gateway.jobs.deletions import Deletions
 from gateway.jobs.lease import Lease
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
 from gateway.jobs.search_keys import keep_built
-from gateway.store import derived
+from gateway.protocol import Runner
 from gateway.store.rederive import Rederivation
 from gateway.wiring import Core, open_core
+from ray_plugins.registry import Registry
+from ray_plugins.runner import RayRunner
 
 logger = logging.getLogger(__name__)
-Role = Literal["http", "dicom", "jobs"]
-_PR_SET_PDEATHSIG = 1
 #: Parameters of glibc's malloc (malloc.h). Left to itself it takes each buffer of 128 KiB and more from the system anew
 #: and gives it back at once: of 1.0 ms for storing 0.5 MB over HTTP, the archive apart, 0.3 ms were page faults.
 _MALLOC = {-1: 8 << 20, -3: 4 << 20, -8: 4}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX
@@ -45,38 +47,12 @@ _DELETIONS_EVERY_S = 10.0
 _DERIVE_EVERY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a child process is to do. `listener` is the inherited socket; a byte in `ready` says that it serves."""
-
-    role: Role
-    settings: Settings
-    uri: str
-    key: bytes
-    listener: int
-    ready: int
-    dicom_address: str
-    demo: bool
-
-
-def main() -> None:
-    """Read the assignment and do it until SIGTERM."""
-    _end_with_parent()
+def perform(assignment: Assignment) -> None:
+    """Do an assignment until SIGTERM."""
     _keep_freed_memory()
-    assignment: Assignment = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - written by our parent, over a pipe
     logs.configure(assignment.settings.log.level, assignment.role)
-    gc.freeze()
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_run(assignment))
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process when the parent dies, however it dies; Ctrl-C is the parent's to act on."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if parent == 1:
-        sys.exit(1)
 
 
 def _keep_freed_memory() -> None:
@@ -95,16 +71,22 @@ async def _run(assignment: Assignment) -> None:
 
 
 async def _work(assignment: Assignment) -> None:
-    async with open_core(assignment.settings, assignment.uri, assignment.key) as core:
-        await _ROLES[assignment.role](assignment, core)
+    try:
+        async with open_core(assignment.settings, assignment.uri, assignment.key) as core:
+            await _ROLES[assignment.role](assignment, core)
+    except IsthmusError as exc:
+        if assignment.role != "setup":
+            raise
+        os.write(assignment.ready, json.dumps({"error": exc.message}).encode())
+
+
+async def _set_up(assignment: Assignment, core: Core) -> None:
+    """Do once what the others rely on, and tell the parent what came of it."""
+    link = await opening.open_archive(core, assignment.key, with_demo=assignment.demo)
+    os.write(assignment.ready, json.dumps({"link": link}).encode())
 
 
 async def _serve_http(assignment: Assignment, core: Core) -> None:
-    from aiohttp import web
-
-    from gateway.app import SHUTDOWN_TIMEOUT_S, create_app
-    from gateway.protocol import Runner
-
     app = await create_app(core, dicom_address=assignment.dicom_address, demo=assignment.demo)
     runner = Runner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
@@ -118,8 +100,6 @@ async def _serve_http(assignment: Assignment, core: Core) -> None:
 
 
 async def _serve_dicom(assignment: Assignment, core: Core) -> None:
-    from gateway.dimse import scp
-
     listener = socket.socket(fileno=assignment.listener)
     _announce(assignment)
     await scp.run(listener, assignment.settings, lambda title: core.archive.for_source(Source("dimse", title)))
@@ -136,10 +116,6 @@ async def _dispatch(assignment: Assignment, core: Core) -> None:
 
 
 async def _run_plugins(core: Core) -> None:
-    from gateway.jobs import dispatcher
-    from ray_plugins.registry import Registry
-    from ray_plugins.runner import RayRunner
-
     settings = core.settings
     runner = RayRunner(
         settings.data.dir.absolute() / "ray",
@@ -173,7 +149,7 @@ async def _derive(core: Core) -> None:
     while True:
         await asyncio.sleep(_DERIVE_EVERY_S)
         with contextlib.suppress(CatalogueUnavailable):
-            await derived.refresh(core.catalogue.db, core.catalogue.scheme)
+            await core.catalogue.complete()
 
 
 async def _build_keys(core: Core) -> None:
@@ -222,10 +198,8 @@ def _announce(assignment: Assignment) -> None:
 
 
 _ROLES: dict[Role, Callable[[Assignment, Core], Awaitable[None]]] = {
+    "setup": _set_up,
     "http": _serve_http,
     "dicom": _serve_dicom,
     "jobs": _dispatch,
 }
-
-if __name__ == "__main__":
-    main()

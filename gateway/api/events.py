@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,8 @@ from dicomweb.errors import Unavailable
 from gateway.errors import CatalogueUnavailable
 from gateway.jobs.model import Run
 from gateway.jobs.queue import Database
-from gateway.store import driver
+from gateway.store import changes, driver
+from gateway.store.changes import Change
 
 logger = logging.getLogger(__name__)
 
@@ -91,15 +92,29 @@ class Subscription:
 class EventHub:
     """Watches the database and tells every subscriber. Runs while its application does."""
 
-    def __init__(self, db: Database, prefix: str = "") -> None:
+    def __init__(self, db: Database, complete: Callable[[], Awaitable[None]], prefix: str = "") -> None:
+        """`complete` has the change feed hold all that was stored before."""
         self._db = db
+        self._complete = complete
         self._prefix = prefix
         self._clients: set[Subscription] = set()
-        self._gathered: list[dict[str, Any]] = []
+        self._gathered: list[Change] = []
         self.closed = asyncio.Event()
 
     async def run(self) -> None:
         """Watch until cancelled; over an interruption no event is lost silently, every client is ended."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_complete(), name="event-feed")
+            await self._keep_watching()
+
+    async def _keep_complete(self) -> None:
+        """Have the feed follow what is stored."""
+        while True:
+            await asyncio.sleep(GATHER_S)
+            with suppress(CatalogueUnavailable):
+                await self._complete()
+
+    async def _keep_watching(self) -> None:
         while True:
             try:
                 await self._watch()
@@ -119,7 +134,7 @@ class EventHub:
                 if change["ns"]["coll"] == "runs":
                     self._publish([Event("run", Run.from_document(document).to_json(self._prefix))])
                 else:
-                    self._gather(document)
+                    self._gather(changes.unpack(document))
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
@@ -135,14 +150,15 @@ class EventHub:
 
     async def since(self, seq: int) -> AsyncIterator[Event]:
         """What happened to the archive after change number `seq`."""
+        await self._complete()
         while True:
             async with driver.wrapped():
-                page = await self._db["changes"].find({"_id": {"$gt": seq}}).sort("_id", 1).limit(_PAGE).to_list(None)
+                page = await changes.read(self._db, seq, _PAGE)
             if not page:
                 return
             for event in summarise(page):
                 yield event
-            seq = page[-1]["_id"]
+            seq = page[-1].seq
 
     def close(self) -> None:
         """End all clients, so that the server can stop. Idempotent."""
@@ -155,10 +171,10 @@ class EventHub:
             async with asyncio.timeout(timeout_s):
                 await self.closed.wait()
 
-    def _gather(self, change: dict[str, Any]) -> None:
+    def _gather(self, found: Iterable[Change]) -> None:
         if not self._gathered:
             asyncio.get_running_loop().call_later(GATHER_S, self._publish_gathered)
-        self._gathered.append(change)
+        self._gathered += found
 
     def _publish_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
@@ -174,18 +190,17 @@ class EventHub:
             client.end()
 
 
-def summarise(changes: Iterable[Mapping[str, Any]]) -> list[Event]:
+def summarise(found: Iterable[Change]) -> list[Event]:
     """Changes of the feed as events: instances stored counted for each series, deletions named once for each study.
 
     Events come in the order of their last change. The last one alone has a number: who has seen it has seen them all.
     """
     counts: dict[tuple[str, str, str], int] = {}
     seq = 0
-    for change in changes:
-        stored = change["action"] == "stored"
-        key = (change["action"], change["study"], change["series"] if stored else "")
+    for change in found:
+        key = (change.action, change.study_uid, change.series_uid if change.action == "stored" else "")
         counts[key] = counts.pop(key, 0) + 1
-        seq = change["_id"]
+        seq = change.seq
     events = [
         Event(action, {"study": study, **({"series": series, "instances": count} if series else {})})
         for (action, study, series), count in counts.items()

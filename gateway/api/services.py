@@ -26,6 +26,7 @@ class ApiServices:
     search_keys : what can be searched by, and how far it is built.
     series_summary : what decides which plugins accept the series of a study; empty for an unknown study.
     db : the catalogue's database, for its change feed.
+    complete : has the change feed hold all that was stored before.
     events : not started; it runs while the application does.
     info : the answer of `GET /api/v1/info`.
     runs_enabled : whether there is a dispatcher; without one no run is taken.
@@ -36,6 +37,7 @@ class ApiServices:
     search_keys: Callable[[], Awaitable[Sequence[Progress]]]
     series_summary: Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
     db: Database
+    complete: Callable[[], Awaitable[None]]
     queue: RunQueue
     meshes: MeshStore
     registry: Registry

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pymongo import ASCENDING
-
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import Database, RunQueue
+from gateway.store import changes
+from gateway.store.changes import Change
 from gateway.store.driver import wrapped
 
 _PAGE = 1_000
@@ -20,7 +18,7 @@ class Deletions:
     """
 
     def __init__(self, db: Database, queue: RunQueue, meshes: MeshStore) -> None:
-        self._changes = db["changes"]
+        self._db = db
         self._instances = db["instances"]
         self._positions = db["leases"]
         self._queue = queue
@@ -31,20 +29,16 @@ class Deletions:
         """Act on every deletion since the last call."""
         position = await self._positions.find_one({"_id": "deletions"})
         last = position["seq"] if position else 0
-        while page := await self._page(last):
-            await self._forget([change for change in page if change["action"] == "deleted"])
-            last = page[-1]["_id"]
+        while page := await changes.read(self._db, last, _PAGE):
+            await self._forget([change for change in page if change.action == "deleted"])
+            last = page[-1].seq
             await self._positions.update_one({"_id": "deletions"}, {"$max": {"seq": last}}, upsert=True)
 
-    async def _page(self, last: int) -> list[dict[str, Any]]:
-        found = self._changes.find({"_id": {"$gt": last}}).sort("_id", ASCENDING).limit(_PAGE)
-        return [change async for change in found]
-
-    async def _forget(self, deleted: list[dict[str, Any]]) -> None:
+    async def _forget(self, deleted: list[Change]) -> None:
         if not deleted:
             return
-        await self._queue.forget_instances([change["instance"] for change in deleted])
-        for study_uid, series_uid in sorted({(change["study"], change["series"]) for change in deleted}):
+        await self._queue.forget_instances([change.instance_uid for change in deleted])
+        for study_uid, series_uid in sorted({(change.study_uid, change.series_uid) for change in deleted}):
             if not await self._instances.find_one({"study_uid": study_uid, "series_uid": series_uid}, {"_id": 1}):
                 await self._queue.forget_series(study_uid, series_uid)
                 await self._meshes.forget(study_uid, series_uid)

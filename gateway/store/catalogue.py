@@ -1,36 +1,34 @@
 """The catalogue, on MongoDB: one row an instance is the only truth; studies and series are derived from rows.
 
-Collections: `instances` (the rows), `series` and `studies` (derived, marked stale by every write), `changes` (the
-ordered change feed), `tombstones` (what was deleted), `counters`, `metadata` (ready DICOM JSON of a series).
-A write is one transaction: rows, change numbers and stale marks appear together or not at all, in commit order.
+Collections: `instances` (the rows), `series` and `studies` (derived), `changes` (the ordered change feed), `tombstones`
+(what was deleted), `counters`, `metadata` (ready DICOM JSON of a series). To store is one insert of rows; the feed and
+what is derived follow before anybody reads them, see `arrivals.py`. To delete or replace is a transaction.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, NoReturn
 
-from bson import Binary
-from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
-from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import BulkWriteError, ConnectionFailure
 
 from dicomweb.errors import Gone, NotFound
 from dicomweb.pixels.frames import FrameTable
 from dicomweb.ports import StoredInstance
 from dicomweb.remembered import Remembered
 from dicomweb.resource import Level, Resource
-from gateway.store import driver
+from gateway.store import arrivals, changes, derived, driver, items
+from gateway.store.arrivals import FEED, Overtaken, Position, Stream
+from gateway.store.changes import MAX_RECORDED
 from gateway.store.generations import Generations
 from gateway.store.scheme import DERIVATION, Scheme
 
-#: Rows that one transaction deletes: it stays far below MongoDB's limits of time and size.
-_DELETE_BATCH = 500
 _MAX_FLUSH = 256
 #: Instances that are remembered for the next retrieval, about 600 bytes each.
 _REMEMBERED = 20_000
@@ -63,12 +61,20 @@ class InstanceRow:
     json_gzip: bytes
     source: str
 
-    def document(self, seq: int, at: datetime) -> dict[str, Any]:
+    def document(self, arrival: int, at: datetime, scheme_id: str) -> dict[str, Any]:
         """The document of the row."""
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        fields["frames"] = Binary(self.frames.pack())
-        fields["_id"] = fields.pop("instance_uid")
-        return fields | {"seq": seq, "at": at, "number": _instance_number(self.attributes)}
+        attributes = fields.pop("attributes")["instance"]
+        resource = Resource(self.study_uid, self.series_uid, fields.pop("instance_uid"))
+        return fields | {
+            "_id": resource.instance_uid,
+            "frames": self.frames.pack(),
+            "arrival": arrival,
+            "at": at,
+            "number": _instance_number(attributes),
+            "item": items.ready_instance(attributes, resource, self.transfer_syntax_uid),
+            "scheme": scheme_id,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,10 @@ class Catalogue:
         #: How rows are searched.
         self.scheme = scheme or Scheme()
         self._remembered: Remembered[list[StoredInstance]] = Remembered(_REMEMBERED)
+        self._stream = Stream(self.db)
+        #: The numbers of all studies when what is derived was last known to be complete.
+        self._complete = b""
+        self._completing = asyncio.Lock()
         self._waiting: list[tuple[InstanceRow, asyncio.Future[Added]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -139,7 +149,7 @@ class Catalogue:
                 await self.db[name].create_indexes(indexes + key_indexes(self.scheme, name, extra=False))
             scheme = {"derivation": DERIVATION, "keys": self.scheme.names}
             await self.db.schemes.update_one({"_id": self.scheme.id}, {"$setOnInsert": scheme}, upsert=True)
-            await self.db.counters.update_one({"_id": "changes"}, {"$setOnInsert": {"value": 0}}, upsert=True)
+            await self.db.counters.update_one(FEED, {"$setOnInsert": {"value": 0}}, upsert=True)
 
     async def ping(self) -> None:
         """Raise CatalogueUnavailable if the catalogue does not answer."""
@@ -176,19 +186,47 @@ class Catalogue:
         return instances
 
     async def raise_missing(self, resource: Resource) -> NoReturn:
-        """Raise Gone if the resource, or anything of it, was deleted, else NotFound."""
+        """Of a resource that has no rows, raise Gone if it, or anything of it, was deleted, else NotFound."""
         name = resource.level.name.lower()
         async with driver.wrapped():
             if await self.db.tombstones.find_one(selector(resource)):
                 raise Gone(f"The {name} was deleted.")
         raise NotFound(f"There is no such {name}.")
 
+    async def complete(self, study_uid: str | None = None) -> None:
+        """Have all that was acknowledged before in what is derived, at least of a study, and in the change feed.
+
+        Most often the generations tell without asking MongoDB that it is.
+        """
+        if self.generations.unchanged(self._complete, study_uid):
+            return
+        async with self._completing:
+            if not self.generations.unchanged(self._complete, study_uid):  # by who held the lock before
+                before = self.generations.snapshot()
+                await arrivals.catch_up(self.db, self.scheme)
+                self._complete = before
+
+    @asynccontextmanager
+    async def changing(self, study_uids: Iterable[str]) -> AsyncIterator[None]:
+        """A block that changes rows of these studies; an exception that leaves it leaves open whether it did."""
+        async with self._turn():
+            with self.generations.writing(study_uids):
+                yield
+
     async def delete(self, resource: Resource) -> list[str]:
         """Delete all rows of a resource, leaving tombstones; return the object keys that are now unreferenced."""
         keys: list[str] = []
-        while batch := await self._find(selector(resource), {"key": 1, "study_uid": 1, "series_uid": 1}, _DELETE_BATCH):
-            await self._delete_batch(batch)
-            keys += [document["key"] for document in batch]
+        fields = {"key": 1, "study_uid": 1, "series_uid": 1, "arrival": 1}
+        async with driver.wrapped():
+            while True:
+                position = await Position.read(self.db)
+                batch = await self.db.instances.find(selector(resource), fields, limit=MAX_RECORDED).to_list(None)
+                if not batch:
+                    break
+                if any(map(position.is_behind, batch)):
+                    await arrivals.catch_up(self.db, self.scheme)
+                elif await self._deleted(position, batch):
+                    keys += [document["key"] for document in batch]
         if not keys:
             await self.raise_missing(resource)
         return keys
@@ -208,45 +246,22 @@ class Catalogue:
 
     async def series_summary(self, study_uid: str) -> list[dict[str, Any]]:
         """For each series what decides whether a plugin accepts it: modality, class, instances and the like."""
-        grouped = await self._grouped(study_uid)
+        await self.complete(study_uid)
+        async with driver.wrapped():
+            found = await self.db.series.find({"study_uid": study_uid}).sort("series_uid", ASCENDING).to_list(None)
         return [
             {
-                "SeriesInstanceUID": group["_id"],
-                "Modality": _first(group["series"], "00080060"),
-                "SeriesDescription": _first(group["series"], "0008103E"),
-                "BodyPartExamined": _first(group["series"], "00180015"),
-                "ImageType": (group["instance"].get("00080008") or {}).get("Value", []),
-                "SOPClassUIDs": sorted(group["classes"]),
-                "SOPClassUID": min(group["classes"]),
-                "instances": group["count"],
+                "SeriesInstanceUID": series["series_uid"],
+                "Modality": _first(series["attributes"], "00080060"),
+                "SeriesDescription": _first(series["attributes"], "0008103E"),
+                "BodyPartExamined": _first(series["attributes"], "00180015"),
+                "ImageType": series["image_type"],
+                "SOPClassUIDs": series["classes"],
+                "SOPClassUID": series["classes"][0],
+                "instances": series["instances"],
             }
-            for group in grouped
+            for series in found
         ]
-
-    async def _grouped(self, study_uid: str) -> list[dict[str, Any]]:
-        async with driver.wrapped():
-            return await driver.aggregate(
-                self.db.instances,
-                [
-                    {"$match": {"study_uid": study_uid}},
-                    {"$sort": {"series_uid": 1, "seq": 1}},
-                    {
-                        "$group": {
-                            "_id": "$series_uid",
-                            "series": {"$first": "$attributes.series"},
-                            "instance": {"$first": "$attributes.instance"},
-                            "classes": {"$addToSet": "$sop_class_uid"},
-                            "count": {"$sum": 1},
-                        }
-                    },
-                    {"$sort": {"_id": 1}},
-                ],
-            )
-
-    async def _find(self, condition: dict[str, Any], fields: dict[str, int], limit: int) -> list[dict[str, Any]]:
-        async with driver.wrapped():
-            found: list[dict[str, Any]] = await self.db.instances.find(condition, fields, limit=limit).to_list(None)
-            return found
 
     async def _flush_all(self) -> None:
         """Commit what is waiting, group by group, until nothing is."""
@@ -276,7 +291,7 @@ class Catalogue:
                     future.set_result(outcome)
 
     async def _commit(self, rows: list[InstanceRow]) -> list[Added]:
-        """Decide what is new and write it; decide again if another process wrote one of the rows meanwhile."""
+        """Decide what is new and write it; decide again if one of the rows was there before."""
         async with driver.wrapped():
             # most rows are new: write first, and look only if one is not
             known = await self._known(rows) if self._replace else {}
@@ -285,26 +300,56 @@ class Catalogue:
                 if not new:
                     return outcomes
                 moved = [known[row.instance_uid] for row in new if row.instance_uid in known]
-                if await self._written(new, moved):
-                    return outcomes
+                studies = [row.study_uid for row in new] + [document["study_uid"] for document in moved]
+                with self.generations.writing(studies):
+                    documents = await self._documents(new)
+                    if await (self._replaced(documents, moved) if moved else self._inserted(documents)):
+                        return outcomes
                 known = await self._known(rows)
 
-    async def _written(self, new: list[InstanceRow], moved: list[dict[str, Any]]) -> bool:
-        """Write rows in one transaction; whether no other process had written one of them."""
-        studies = [row.study_uid for row in new] + [document["study_uid"] for document in moved]
-        with self.generations.writing(studies):
-            try:
-                await driver.transaction(self.client, partial(self._write, new, moved))
-            except (DuplicateKeyError, BulkWriteError) as exc:
-                if not _is_duplicate(exc):
-                    raise
+    async def _documents(self, rows: list[InstanceRow]) -> list[dict[str, Any]]:
+        """The documents of rows, numbered in the order in which they are to be inserted."""
+        at = datetime.now(UTC)
+        numbers = await self._stream.numbers(len(rows))
+        return [row.document(number, at, self.scheme.id) for number, row in zip(numbers, rows, strict=True)]
+
+    async def _inserted(self, documents: list[dict[str, Any]]) -> bool:
+        """Insert rows in their order; False if one was there: those after it are not inserted."""
+        try:
+            await self.db.instances.insert_many(documents)
+        except BaseException as exc:
+            if isinstance(exc, BulkWriteError) and _is_duplicate(exc):
                 return False
+            self._stream.end()
+            raise
+        return True
+
+    async def _replaced(self, documents: list[dict[str, Any]], moved: list[dict[str, Any]]) -> bool:
+        """Replace rows, which are recorded as deleted, as they may have been of another study; False to look again."""
+
+        async def work(session: Any) -> None:
+            await self._remove(position, moved, session)
+            await self.db.instances.insert_many(documents, session=session)
+
+        position = await Position.read(self.db)
+        if any(map(position.is_behind, moved)):
+            await arrivals.catch_up(self.db, self.scheme)
+            return False
+        try:
+            await driver.transaction(self.client, work)
+        except Overtaken:
+            return False
+        except BaseException as exc:
+            if isinstance(exc, BulkWriteError) and _is_duplicate(exc):
+                return False
+            self._stream.end()
+            raise
         return True
 
     async def _known(self, rows: list[InstanceRow]) -> dict[str, dict[str, Any]]:
         """What the catalogue holds under the UIDs of these rows."""
         condition = {"_id": {"$in": [row.instance_uid for row in rows]}}
-        fields = dict.fromkeys(("digest", "stored_digest", "key", "study_uid", "series_uid"), 1)
+        fields = dict.fromkeys(("digest", "stored_digest", "key", "study_uid", "series_uid", "arrival"), 1)
         cursor = self.db.instances.find(condition, fields)
         return {document["_id"]: document async for document in cursor}
 
@@ -331,77 +376,31 @@ class Catalogue:
                 }  # fmt: skip
         return outcomes, new
 
-    async def _write(self, rows: list[InstanceRow], replaced: list[dict[str, Any]], session: Any) -> None:
-        """Insert rows; what they replace is recorded as deleted, as it may have been of another study."""
-        at = datetime.now(UTC)
-        last = await self._number(session, len(replaced) + len(rows))
-        first = last - len(replaced) - len(rows) + 1
-        if replaced:
-            gone = [document | {"seq": seq} for seq, document in enumerate(replaced, first)]
-            await self.db.instances.delete_many({"_id": {"$in": [one["_id"] for one in gone]}}, session=session)
-            await self._record(session, gone, "deleted", at)
-        scheme = {"scheme": self.scheme.id}
-        documents = [row.document(seq, at) | scheme for seq, row in enumerate(rows, first + len(replaced))]
-        await self.db.instances.insert_many(documents, session=session)
-        await self._record(session, documents, "stored", at)
-        await self.db.tombstones.delete_many({"_id": {"$in": [row.instance_uid for row in rows]}}, session=session)
+    async def _deleted(self, position: Position, batch: list[dict[str, Any]]) -> bool:
+        """Delete rows in one transaction; False if the catalogue changed meanwhile."""
 
-    async def _delete_batch(self, batch: list[dict[str, Any]]) -> None:
         async def work(session: Any) -> None:
-            last = await self._number(session, len(batch))
-            at = datetime.now(UTC)
-            numbered = [document | {"seq": last - len(batch) + 1 + index} for index, document in enumerate(batch)]
+            await self._remove(position, batch, session)
             gone = {"_id": {"$in": [document["_id"] for document in batch]}}
-            await self.db.instances.delete_many(gone, session=session)
-            await self._record(session, numbered, "deleted", at)
             await self.db.tombstones.delete_many(gone, session=session)
             fields = ("_id", "study_uid", "series_uid")
-            tombstones = [{name: document[name] for name in fields} | {"at": at} for document in batch]
+            tombstones = [{name: document[name] for name in fields} | {"at": datetime.now(UTC)} for document in batch]
             await self.db.tombstones.insert_many(tombstones, session=session)
 
-        async with driver.wrapped(), self._turn():
-            with self.generations.writing({document["study_uid"] for document in batch}):
+        async with self.changing({document["study_uid"] for document in batch}):
+            try:
                 await driver.transaction(self.client, work)
+            except Overtaken:
+                return False
+            return True
 
-    async def _number(self, session: Any, count: int) -> int:
-        """Take `count` change numbers. The counter makes writers of all processes commit one after the other."""
-        counter = await self.db.counters.find_one_and_update(
-            {"_id": "changes"}, {"$inc": {"value": count}}, upsert=True, return_document=True, session=session
-        )
-        return int(counter["value"])
-
-    async def _record(self, session: Any, documents: list[dict[str, Any]], action: str, at: datetime) -> None:
-        """Append to the change feed and mark as stale what is derived from the changed rows."""
-        await self.db.changes.insert_many(
-            [
-                {
-                    "_id": document["seq"], "action": action, "study": document["study_uid"],
-                    "series": document["series_uid"], "instance": document["_id"], "at": at,
-                }
-                for document in documents
-            ],
-            session=session,
-        )  # fmt: skip
-        series = {(document["study_uid"], document["series_uid"]): document["seq"] for document in documents}
-        studies = {document["study_uid"]: document["seq"] for document in documents}
-        await self.db.series.bulk_write(
-            [
-                UpdateOne(
-                    {"_id": f"{study}/{uid}"},
-                    {"$set": {"study_uid": study, "series_uid": uid, "version": seq, "stale": True}},
-                    upsert=True,
-                )
-                for (study, uid), seq in sorted(series.items())
-            ],
-            session=session,
-        )
-        await self.db.studies.bulk_write(
-            [
-                UpdateOne({"_id": study}, {"$set": {"version": seq, "stale": True}}, upsert=True)
-                for study, seq in sorted(studies.items())
-            ],
-            session=session,
-        )
+    async def _remove(self, position: Position, rows: list[dict[str, Any]], session: Any) -> None:
+        """Remove rows, record it, and derive what they were part of."""
+        await position.move(self.db, session, len(rows))
+        await self.db.instances.delete_many({"_id": {"$in": [row["_id"] for row in rows]}}, session=session)
+        document = changes.record(position.number + 1, "deleted", rows, datetime.now(UTC))
+        await self.db.changes.insert_one(document, session=session)
+        await derived.derive(self.db, self.scheme, changes.series_of(rows), document["last"], session)
 
 
 def _fail(group: list[tuple[InstanceRow, asyncio.Future[Added]]], exc: Exception) -> None:
@@ -410,10 +409,10 @@ def _fail(group: list[tuple[InstanceRow, asyncio.Future[Added]]], exc: Exception
             future.set_exception(exc)
 
 
-def _is_duplicate(exc: DuplicateKeyError | BulkWriteError) -> bool:
+def _is_duplicate(exc: BulkWriteError) -> bool:
     """Whether another writer was faster, and nothing else went wrong."""
-    errors = (exc.details or {}).get("writeErrors", []) if isinstance(exc, BulkWriteError) else []
-    return all(error.get("code") == DUPLICATE_KEY for error in errors)
+    errors = (exc.details or {}).get("writeErrors", [])
+    return bool(errors) and all(error.get("code") == DUPLICATE_KEY for error in errors)
 
 
 def _same(row: InstanceRow, present: dict[str, Any]) -> bool:
@@ -440,7 +439,7 @@ def _first(attributes: dict[str, Any], tag: str) -> str:
 
 def _instance_number(attributes: dict[str, Any]) -> int:
     """InstanceNumber for sorting; instances without one come last."""
-    value = (attributes["instance"].get("00200013", {}).get("Value") or [None])[0]
+    value = (attributes.get("00200013", {}).get("Value") or [None])[0]
     try:
         return int(value)
     except (TypeError, ValueError):
@@ -448,32 +447,31 @@ def _instance_number(attributes: dict[str, Any]) -> int:
 
 
 def key_indexes(scheme: Scheme, collection: str, *, extra: bool) -> list[IndexModel]:
-    """The indexes of search keys: of the standard's, or of those that were declared."""
+    """The indexes of search keys: of the standard's, or of those that were declared. They end in the order of answers,
+    so that those who have one value of a key are found in it.
+    """
     level = {"studies": Level.STUDY, "series": Level.SERIES, "instances": Level.INSTANCE}.get(collection)
     fields = scheme.indexed(level, extra=extra) if level is not None else ()
-    order = {True: [("sort", DESCENDING), ("_id", ASCENDING)], False: [("_id", ASCENDING)]}
-    return [IndexModel([(field, ASCENDING), *order[field.endswith("s")]]) for field in fields]
+    order = [("sort", DESCENDING), ("_id", ASCENDING)] if level is Level.STUDY else [("_id", ASCENDING)]
+    return [IndexModel([(field, ASCENDING), *order]) for field in fields]
 
 
 _INDEXES: dict[str, list[IndexModel]] = {
-    "instances": [
+    "instances": [  # each costs every store
         IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]),
-        IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING), ("seq", ASCENDING)]),
-        IndexModel([("key", ASCENDING)], unique=True),
+        IndexModel([("arrival", ASCENDING)]),
+        IndexModel([("key", ASCENDING)]),
         IndexModel([("scheme", ASCENDING)]),
     ],
     "series": [
         IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING)], unique=True),
         IndexModel([("series_uid", ASCENDING)]),
-        IndexModel([("stale", ASCENDING)], partialFilterExpression={"stale": True}),
         IndexModel([("scheme", ASCENDING)]),
     ],
     "studies": [
-        IndexModel([("stale", ASCENDING)], partialFilterExpression={"stale": True}),
         IndexModel([("sort", DESCENDING), ("_id", ASCENDING)]),
         IndexModel([("scheme", ASCENDING)]),
     ],
     "tombstones": [IndexModel([("study_uid", ASCENDING), ("series_uid", ASCENDING)])],
-    "changes": [IndexModel([("study", ASCENDING), ("_id", ASCENDING)])],
     "metadata": [IndexModel([("key", ASCENDING)], sparse=True)],
 }

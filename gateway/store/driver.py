@@ -63,9 +63,11 @@ async def close(client: Any) -> None:
     await _awaited(await asyncio.to_thread(client.close))
 
 
-async def aggregate(collection: Any, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+async def aggregate(
+    collection: Any, pipeline: Sequence[Mapping[str, Any]], session: Any = None
+) -> list[dict[str, Any]]:
     """Run an aggregation and return all of its documents."""
-    cursor = await _awaited(collection.aggregate(pipeline))
+    cursor = await _awaited(collection.aggregate(pipeline, session=session))
     return list(await cursor.to_list(None))
 
 

@@ -54,6 +54,18 @@ class Generations:
         number = self._numbers[0 if study_uid is None else _slot(study_uid)]
         return None if number % 2 else number
 
+    def snapshot(self) -> bytes:
+        """All numbers as they are now, for `unchanged`."""
+        return b"" if self._numbers is None else self._numbers.tobytes()
+
+    def unchanged(self, snapshot: bytes, study_uid: str | None) -> bool:
+        """Whether a study, or with None anything, is surely as it was when the snapshot was taken."""
+        if self._numbers is None or not snapshot:
+            return False
+        slot = 0 if study_uid is None else _slot(study_uid)
+        number = self._numbers[slot]
+        return not number % 2 and number == memoryview(snapshot).cast("Q")[slot]
+
     @contextmanager
     def writing(self, study_uids: Iterable[str]) -> Iterator[None]:
         """A block that changes these studies; after an exception nobody knows whether it did."""

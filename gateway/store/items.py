@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,30 +9,48 @@ from pydicom.datadict import dictionary_VR
 
 from dicomweb.ports import JsonDataSet
 from dicomweb.query import Query, TagPath
-from dicomweb.resource import Level
-from gateway.store.rows import CONDITIONAL, DEFAULT_ATTRIBUTES, LEVEL_ATTRIBUTES
+from dicomweb.ready import ready_text
+from dicomweb.resource import Level, Resource
+from gateway.store.rows import CONDITIONAL, DEFAULT_ATTRIBUTES, data_set_of
 
 Document = dict[str, Any]
 #: Attributes of studies and series, by the identity of their row.
 Parents = Mapping[str, Mapping[str, Any]]
-_READY = frozenset().union(*LEVEL_ATTRIBUTES.values())
+_ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
+
+
+def ready(level: Level, attributes: Mapping[str, Any], resource: Resource) -> bytes:
+    """The text of an item of a search that asks for no attributes and whose path names what is above the resource."""
+    defaults = _defaults(Query(level, "", ""))
+    return ready_text(_ascending(defaults, {tag: attributes.get(tag) for tag in defaults}), resource.path)
+
+
+def ready_instance(attributes: Mapping[str, Any], resource: Resource, transfer_syntax_uid: str) -> bytes:
+    """The same of an instance, given its attributes."""
+    known = {
+        "00080056": _ONLINE,
+        "00083002": {"vr": "UI", "Value": [transfer_syntax_uid]},
+        "0020000D": {"vr": "UI", "Value": [resource.study_uid]},
+        "0020000E": {"vr": "UI", "Value": [resource.series_uid]},
+    }
+    return ready(Level.INSTANCE, {**attributes, **known}, resource)
+
+
+def are_ready(query: Query) -> bool:
+    """Whether the items of an answer are ready in their rows."""
+    named = {Level.STUDY: True, Level.SERIES: query.study_uid, Level.INSTANCE: query.study_uid and query.series_uid}
+    return query.include == frozenset() and bool(named[query.level])
 
 
 def fields(query: Query) -> dict[str, int]:
     """The fields of a row that make an item."""
+    if are_ready(query):
+        return {"item": 1}
     if query.level is Level.STUDY:
         return {"attributes": 1}
     if query.level is Level.SERIES:
         return {"attributes": 1, "study_uid": 1, "series_uid": 1}
-    needed = {"attributes.instance": 1, "study_uid": 1, "series_uid": 1, "transfer_syntax_uid": 1}
-    return needed | ({"json_gzip": 1} if wants_all(query) else {})
-
-
-def wants_all(query: Query) -> bool:
-    """Whether an instance item needs attributes that are only in the whole DICOM JSON."""
-    if query.level is not Level.INSTANCE:
-        return False
-    return query.include is None or any(path[0] not in _READY for path in query.include)
+    return {"json_gzip": 1, "study_uid": 1, "series_uid": 1, "transfer_syntax_uid": 1}
 
 
 def items(query: Query, documents: list[Document], parents: Parents) -> list[JsonDataSet]:
@@ -51,7 +67,12 @@ def _item(query: Query, document: Document, parents: Parents) -> JsonDataSet:
         wanted = _defaults(query) | {path[0] for path in query.include}
         chosen = {tag: attributes.get(tag) for tag in wanted} | _private(query, attributes)
         _prune(chosen, query.include, wanted=_defaults(query))
-    required = _defaults(query) - CONDITIONAL
+    return _ascending(_defaults(query), chosen)
+
+
+def _ascending(defaults: frozenset[str], chosen: Mapping[str, Any]) -> JsonDataSet:
+    """Attributes ascending by tag; of those without a value the default ones, empty."""
+    required = defaults - CONDITIONAL
     return {
         tag: element or {"vr": dictionary_VR(int(tag, 16))}
         for tag, element in sorted(chosen.items())
@@ -68,12 +89,8 @@ def _attributes(query: Query, document: Document, parents: Parents) -> dict[str,
         attributes |= document["attributes"]
         return attributes
     attributes |= parents.get(f"{document['study_uid']}/{document['series_uid']}", {})
-    packed = document.get("json_gzip")
-    attributes |= json.loads(gzip.decompress(packed)) if packed else document["attributes"]["instance"]
-    return attributes | {
-        "00080056": {"vr": "CS", "Value": ["ONLINE"]},
-        "00083002": {"vr": "UI", "Value": [document["transfer_syntax_uid"]]},
-    }
+    transfer_syntax = {"vr": "UI", "Value": [document["transfer_syntax_uid"]]}
+    return attributes | data_set_of(document) | {"00080056": _ONLINE, "00083002": transfer_syntax}
 
 
 def _defaults(query: Query) -> frozenset[str]:

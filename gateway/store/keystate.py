@@ -70,8 +70,8 @@ class KeyStates:
         async with driver.wrapped():
             present: set[str | None] = set()
             for name in _ROWS:
-                present.update(one for one in await self._db[name].distinct("scheme") if one is not None)
-                if await self._db[name].find_one({"scheme": None, "derived": self._of_rows(name)}, {"_id": 1}):
+                present.update(await self._db[name].distinct("scheme"))
+                if await self._db[name].find_one({"scheme": None}, {"_id": 1}):
                     present.add(None)
             present.discard(self._scheme.id)
             known = await self._known() if present else {}
@@ -80,11 +80,6 @@ class KeyStates:
             for path in self._scheme.keys
             if path not in _UNIQUE and any(self._scheme.name_of(path) not in known.get(one, ()) for one in present)
         )
-
-    @staticmethod
-    def _of_rows(name: str) -> dict[str, bool]:
-        """Instance rows, and derived ones: a row that is only marked as stale has no keys yet, and needs none."""
-        return {"$exists": name != "instances"}
 
     async def _known(self) -> dict[str | None, frozenset[str]]:
         """The keys of each scheme that derives them as this one does."""

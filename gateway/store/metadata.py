@@ -13,9 +13,10 @@ from bson import Binary
 from dicomweb.ports import Metadata
 from dicomweb.remembered import Remembered
 from dicomweb.resource import Level, Resource
-from gateway.store import derived, driver
+from gateway.store import driver
 from gateway.store.catalogue import Catalogue, selector
 from gateway.store.objects import ObjectStore, new_key
+from gateway.store.rows import json_of
 
 #: Bytes of metadata that are remembered for the next who asks.
 _REMEMBERED = 32 << 20
@@ -52,8 +53,9 @@ class MetadataReader:
         if resource.level is Level.INSTANCE:
             return await self._build(resource)
         if resource.level is Level.SERIES:
+            await self._catalogue.complete(resource.study_uid)
             return await self._series(resource)
-        await derived.refresh(self._db, self._catalogue.scheme, resource.study_uid)
+        await self._catalogue.complete(resource.study_uid)
         async with driver.wrapped():
             found = (
                 await self._db.series.find({"study_uid": resource.study_uid}, {"series_uid": 1})
@@ -99,7 +101,7 @@ class MetadataReader:
             found = await cursor.sort([("number", 1), ("_id", 1)]).to_list(None)
         if not found:
             await self._catalogue.raise_missing(resource)
-        return _metadata(await self._run(_join, [(row["json_gzip"], self._bulkdata(row)) for row in found]))
+        return _metadata(await self._run(_join, [(row, self._bulkdata(row)) for row in found]))
 
     def _bulkdata(self, row: dict[str, Any]) -> str:
         """The path that the BulkDataURIs of an instance begin with."""
@@ -122,9 +124,9 @@ class MetadataReader:
             await self._db.metadata.replace_one({"_id": identity}, fields, upsert=True)
 
 
-def _join(parts: Sequence[tuple[bytes, str]]) -> bytes:
+def _join(parts: Sequence[tuple[dict[str, Any], str]]) -> bytes:
     """One compressed JSON array of data sets. Quotes within JSON strings are escaped, so `_URI` is always the key."""
-    items = [gzip.decompress(packed).replace(_URI, _URI + prefix.encode()) for packed, prefix in parts]
+    items = [json_of(row).replace(_URI, _URI + prefix.encode()) for row, prefix in parts]
     return gzip.compress(b"[" + b",".join(items) + b"]", 5, mtime=0)
 
 

@@ -6,16 +6,15 @@ machine with other settings writes meanwhile are found as well.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pymongo import UpdateMany, UpdateOne
+from pymongo import UpdateOne
 
-from dicomweb.resource import Level
-from gateway.store import derived, driver
+from dicomweb.resource import Level, Resource
+from gateway.store import arrivals, changes, derived, driver, items
 from gateway.store.catalogue import Catalogue, key_indexes
+from gateway.store.rows import data_set_of
 from gateway.store.scheme import Scheme
 
 _BATCH = 100
@@ -48,7 +47,7 @@ class Rederivation:
     async def step(self) -> int:
         """Re-derive one batch; return how many rows it was, 0 if nothing is left."""
         async with driver.wrapped():
-            fields = {"json_gzip": 1, "study_uid": 1, "series_uid": 1, "key": 1}
+            fields = dict.fromkeys(("json_gzip", "study_uid", "series_uid", "transfer_syntax_uid", "key"), 1)
             batch, size = list[dict[str, Any]](), 0
             async with self._db.instances.find(self._other(), fields, limit=_BATCH) as rows:
                 async for row in rows:
@@ -62,33 +61,36 @@ class Rederivation:
         return await self._derived_rows()
 
     async def _rewrite(self, batch: list[dict[str, Any]]) -> None:
-        """Give rows their new keys, and have what is derived from them derived again, at one stroke."""
-        changes = await self._run(_rederived, self._scheme, batch)
-        studies = sorted({row["study_uid"] for row in batch})
-        series = sorted({f"{row['study_uid']}/{row['series_uid']}" for row in batch})
+        """Give rows their new keys, and derive anew what is derived from them, at one stroke."""
+        updates = await self._run(_rederived, self._scheme, batch)
 
         async def work(session: Any) -> None:
-            await self._db.instances.bulk_write(changes, ordered=False, session=session)
-            for collection, identities in ((self._db.series, series), (self._db.studies, studies)):
-                await collection.bulk_write([_stale({"_id": {"$in": identities}})], session=session)
+            number = await arrivals.lock(self._db, session)
+            await self._db.instances.bulk_write(updates, ordered=False, session=session)
+            await derived.derive(self._db, self._scheme, changes.series_of(batch), number, session)
 
-        await driver.transaction(self._catalogue.client, work)
+        async with self._catalogue.changing({row["study_uid"] for row in batch}):
+            await driver.transaction(self._catalogue.client, work)
 
     async def _derived_rows(self) -> int:
         """Derive again what another scheme derived from rows that are right."""
         async with driver.wrapped():
-            left = self._other() | {"derived": {"$exists": True}}
-            series = await self._db.series.find(left, {"study_uid": 1}, limit=_BATCH).to_list(None)
-            if series:
-                marked = _stale({"_id": {"$in": [row["_id"] for row in series]}})
-                await self._db.series.bulk_write([marked])
-            studies = {row["study_uid"] for row in series}
-            studies |= {row["_id"] for row in await self._db.studies.find(left, {"_id": 1}, limit=_BATCH).to_list(None)}
-            if studies:
-                await self._db.studies.bulk_write([_stale({"_id": {"$in": sorted(studies)}})])
-        for study_uid in sorted(studies):
-            await derived.refresh(self._db, self._scheme, study_uid)
-        return len(studies)
+            pairs = {"study_uid": 1, "series_uid": 1}
+            series = await self._db.series.find(self._other(), pairs, limit=_BATCH).to_list(None)
+            if not series:
+                studies = await self._db.studies.find(self._other(), {"_id": 1}, limit=_BATCH).to_list(None)
+                members = {"study_uid": {"$in": [study["_id"] for study in studies]}}
+                series = await self._db.series.find(members, pairs).to_list(None) if studies else []
+            if not series:
+                return 0
+
+            async def work(session: Any) -> None:
+                number = await arrivals.lock(self._db, session)
+                await derived.derive(self._db, self._scheme, changes.series_of(series), number, session)
+
+            async with self._catalogue.changing({row["study_uid"] for row in series}):
+                await driver.transaction(self._catalogue.client, work)
+        return len(series)
 
     def _other(self) -> dict[str, Any]:
         return {"scheme": {"$ne": self._scheme.id}}
@@ -96,18 +98,14 @@ class Rederivation:
 
 def _rederived(scheme: Scheme, batch: list[dict[str, Any]]) -> list[UpdateOne]:
     """The changes of rows. One whose object was replaced meanwhile is left alone: it has new keys already."""
-    changes = []
+    updates = []
     for row in batch:
-        data_set = json.loads(gzip.decompress(row["json_gzip"]))
+        data_set = data_set_of(row)
+        resource = Resource(row["study_uid"], row["series_uid"], row["_id"])
         fields = {
-            "attributes": scheme.attributes(data_set),
+            "item": items.ready_instance(data_set, resource, row["transfer_syntax_uid"]),
             "keys": scheme.search_keys(data_set, Level.INSTANCE),
             "scheme": scheme.id,
         }
-        changes.append(UpdateOne({"_id": row["_id"], "key": row["key"]}, {"$set": fields}))
-    return changes
-
-
-def _stale(condition: dict[str, Any]) -> UpdateMany:
-    """Have rows derived again; `marks` tells a derivation under way that it came too early."""
-    return UpdateMany(condition, {"$set": {"stale": True}, "$inc": {"marks": 1}})
+        updates.append(UpdateOne({"_id": row["_id"], "key": row["key"]}, {"$set": fields}))
+    return updates

@@ -1,9 +1,12 @@
-"""What the catalogue keeps ready of an instance: which attributes belong to which level."""
+"""What the catalogue keeps of an instance: its whole DICOM JSON, and which attributes of it belong to which level."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from dicomweb.resource import Level
 
@@ -50,3 +53,14 @@ DEFAULT_ATTRIBUTES: dict[Level, frozenset[str]] = {
 CONDITIONAL = frozenset(
     "00080201 00081190 0008103E 00280008 00280010 00280011 00280100 00400244 00400245 00400275".split()
 )
+
+
+def json_of(row: Mapping[str, Any]) -> bytes:
+    """The DICOM JSON of an instance, from its row."""
+    return zlib.decompress(row["json_gzip"], wbits=31)  # 31: with the header of gzip
+
+
+def data_set_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as data."""
+    data_set: dict[str, Any] = orjson.loads(json_of(row))
+    return data_set

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pymongo.errors import ExecutionTimeout
 
 from dicomweb.errors import TooLarge
-from dicomweb.ports import SearchPage
+from dicomweb.ports import JsonDataSet, SearchPage
 from dicomweb.query import UNIQUE_KEYS, AnyOf, Match, Query
+from dicomweb.ready import ReadyItems
 from dicomweb.resource import Level
-from gateway.store import derived, driver, items
+from gateway.store import driver, items
+from gateway.store.catalogue import Catalogue
 from gateway.store.conditions import Condition, all_of, conditions
 from gateway.store.scheme import PARTS, Scheme
 
+#: Results after a page that are counted: a million take half a second.
+_COUNTED = 1000
 _TOO_BROAD = "The search is too broad: narrow it by further keys."
 _SORT = {
     Level.STUDY: [("sort", -1), ("_id", 1)],
@@ -30,7 +34,6 @@ _IDENTITY = {
     Level.INSTANCE: {Level.STUDY: "study_uid", Level.SERIES: "series_uid", Level.INSTANCE: "_id"},
 }
 _IN_ONE_TEXT = frozenset(path[0] + "s" for path in PARTS)
-_DERIVED: Condition = {"derived": {"$exists": True}}
 Run = Callable[..., Awaitable[Any]]
 Index = list[tuple[str, int]]
 
@@ -52,20 +55,17 @@ async def _at_once(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-async def search(
-    db: Any, query: Query, scheme: Scheme | None = None, breadth: Breadth | None = None, run: Run = _at_once
-) -> SearchPage:
+async def search(catalogue: Catalogue, query: Query, breadth: Breadth | None = None, run: Run = _at_once) -> SearchPage:
     """Answer a query; every write acknowledged before is seen.
 
     Raises
     ------
     TooLarge : it matches too much, or takes too long.
     """
-    scheme = scheme or Scheme()
-    await derived.refresh(db, scheme, query.study_uid)
+    await catalogue.complete(query.study_uid)
     async with driver.wrapped():
         try:
-            return await _Search(db, query, scheme, breadth or Breadth(), run).answer()
+            return await _Search(catalogue.db, query, catalogue.scheme, breadth or Breadth(), run).answer()
         except ExecutionTimeout:
             raise TooLarge("The search takes too long: narrow it by further keys.") from None
 
@@ -82,37 +82,48 @@ class _Search:
         self._timeout_ms = int(breadth.timeout_s * 1000)
 
     async def answer(self) -> SearchPage:
-        """Find the page, count the rest, and make items of the page."""
+        """Find the page and one more, count the rest if there is one, and make items of the page."""
         query = self._query
         condition = await self._condition()
         index = self._covering(condition)
-        found = await self._page(condition, index)
-        total = query.offset + len(found)
-        if len(found) == query.limit or (query.offset and not found):
-            total = await self._count(condition, index)
-        if 0 < self._breadth.max_matches < total:
+        rows = await self._page(condition, index)
+        found = rows[: query.limit]
+        remaining, is_exact = await self._remaining(condition, index) if len(rows) > len(found) else (0, True)
+        if 0 < self._breadth.max_matches < query.offset + len(found) + remaining:
             raise TooLarge(_TOO_BROAD)
+        return SearchPage(await self._items(found), remaining, is_exact)
+
+    async def _items(self, found: list[dict[str, Any]]) -> Sequence[JsonDataSet]:
+        if items.are_ready(self._query):
+            return ReadyItems([row["item"] for row in found])
         parents = await self._parents(found)
-        if items.wants_all(query):
-            page = await self._run(items.items, query, found, parents)
-        else:
-            page = items.items(query, found, parents)
-        return SearchPage(page, max(0, total - query.offset - len(found)))
+        if self._query.level is Level.INSTANCE:  # each is decompressed and parsed
+            return cast("list[JsonDataSet]", await self._run(items.items, self._query, found, parents))
+        return items.items(self._query, found, parents)
 
     async def _page(self, condition: Condition, index: Index | None) -> list[dict[str, Any]]:
         """The rows of the page. With an index that covers the question only those rows are read that are answered."""
         query = self._query
         collection = self._db[_COLLECTION[query.level]]
-        options = {"sort": _SORT[query.level], "skip": query.offset, "limit": query.limit}
-        options["max_time_ms"] = self._timeout_ms
+        options = self._options()
         if index is None:
             rows: list[dict[str, Any]] = await collection.find(condition, items.fields(query), **options).to_list(None)
             return rows
         found = await collection.find(condition, {"_id": 1, "sort": 1}, hint=index, **options).to_list(None)
         identities = [row["_id"] for row in found]
-        cursor = collection.find({"_id": {"$in": identities}}, items.fields(query))
+        cursor = collection.find({"_id": {"$in": identities}}, items.fields(query), batch_size=len(found) + 1)
         by_identity = {row["_id"]: row async for row in cursor}
         return [by_identity[identity] for identity in identities if identity in by_identity]
+
+    def _options(self) -> dict[str, Any]:
+        """Which rows of those that match, and in which order, in one reply."""
+        query = self._query
+        sort = _SORT[query.level]
+        if query.level is Level.INSTANCE and query.study_uid is None:
+            sort = [("_id", 1)]  # of all studies: the order of the indexes of keys
+        limit = query.limit + 1
+        options = {"sort": sort, "skip": query.offset, "limit": limit, "batch_size": limit + 1}
+        return options | {"max_time_ms": self._timeout_ms}
 
     def _covering(self, condition: Condition) -> Index | None:
         """The index that answers which studies hold a part of a text, and in which order, if nothing else is asked."""
@@ -123,13 +134,13 @@ class _Search:
                 return [(field, 1), *_SORT[Level.STUDY]]
         return None
 
-    async def _count(self, condition: Condition, index: Index | None) -> int:
-        options: dict[str, Any] = {"maxTimeMS": self._timeout_ms}
-        if self._breadth.max_matches:
-            options["limit"] = self._breadth.max_matches + 1
-        if index is not None:
-            options["hint"] = index
-        return int(await self._db[_COLLECTION[self._query.level]].count_documents(condition, **options))
+    async def _remaining(self, condition: Condition, index: Index | None) -> tuple[int, bool]:
+        """How many match after the page, and whether that is all: they are counted up to a bound."""
+        before = self._query.offset + self._query.limit
+        bound = max(_COUNTED, self._breadth.max_matches - before) + 1
+        options = {"skip": before, "limit": bound, "maxTimeMS": self._timeout_ms} | ({"hint": index} if index else {})
+        count = int(await self._db[_COLLECTION[self._query.level]].count_documents(condition, **options))
+        return min(count, bound - 1), count < bound
 
     async def _condition(self) -> Condition:
         """The condition on the rows of the query's level; upper keys narrow it to their studies and series."""
@@ -143,14 +154,12 @@ class _Search:
             found = await self._identities(Level.SERIES, upper + self._named(Level.SERIES) + series)
             clauses.append({"study_uid": {"$in": sorted({row["study_uid"] for row in found})}})
             clauses.append({"series_uid": {"$in": [row["series_uid"] for row in found]}})
-        if level is not Level.INSTANCE and not self._of(level):  # a row that is not derived yet has no keys
-            clauses.append(_DERIVED)
         return all_of(clauses)
 
     async def _identities(self, level: Level, clauses: list[Condition]) -> list[dict[str, Any]]:
         limit = self._breadth.max_parents
         cursor = self._db[_COLLECTION[level]].find(
-            all_of([*clauses, _DERIVED]),
+            all_of(clauses),
             {"study_uid": 1, "series_uid": 1},
             limit=limit + 1,
             max_time_ms=self._timeout_ms,

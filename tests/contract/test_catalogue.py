@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import gzip
+import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +19,18 @@ from dicomweb.query import AnyOf, Query
 from dicomweb.resource import Level, Resource
 from gateway.config import MongoSettings
 from gateway.errors import CatalogueUnavailable
-from gateway.store import driver
+from gateway.store import changes, driver
 from gateway.store.catalogue import Catalogue, InstanceRow
 from gateway.store.search import search
 
 
 def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: bytes = b"d") -> InstanceRow:
-    element = {"vr": "UI", "Value": [study]}
+    attributes = {
+        "study": {"0020000D": {"vr": "UI", "Value": [study]}, "00100020": {"vr": "LO", "Value": ["P1"]}},
+        "series": {"0020000E": {"vr": "UI", "Value": [series]}, "00080060": {"vr": "CS", "Value": ["CT"]}},
+        "instance": {"00200013": {"vr": "IS", "Value": [number]}},
+    }
+    data_set = attributes["study"] | attributes["series"] | attributes["instance"]
     return InstanceRow(
         study_uid=study,
         series_uid=series,
@@ -38,12 +45,10 @@ def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: 
         frames=FrameTable(2, 1000, 4096),
         pixel_offset=988,
         keys={"00080018": [f"{series}.{number}"], "00080016": ["1.2.840.10008.5.1.4.1.1.2"], "00200013": [str(number)]},
-        attributes={
-            "study": {"0020000D": element, "00100020": {"vr": "LO", "Value": ["P1"]}},
-            "series": {"0020000E": {"vr": "UI", "Value": [series]}, "00080060": {"vr": "CS", "Value": ["CT"]}},
-            "instance": {"00200013": {"vr": "IS", "Value": [number]}},
-        },
-        json_gzip=b"",
+        attributes=attributes,
+        json_gzip=gzip.compress(
+            json.dumps(data_set).encode()
+        ),
         source="test",
     )
 
@@ -98,23 +103,23 @@ async def test_instances_by_number(catalogue: Catalogue) -> None:
 async def test_derived_rows_follow(catalogue: Catalogue) -> None:
     for number in (1, 2):
         await catalogue.add(row(number))
-        (study,) = (await search(catalogue.db, Query(Level.STUDY))).items
+        (study,) = (await search(catalogue, Query(Level.STUDY))).items
         assert study["00201208"]["Value"] == [number]
     await catalogue.add(row(1, series="1.2.1.2"))
-    (study,) = (await search(catalogue.db, Query(Level.STUDY, matches=((("00100020",), AnyOf(("P1",))),)))).items
+    (study,) = (await search(catalogue, Query(Level.STUDY, matches=((("00100020",), AnyOf(("P1",))),)))).items
     assert study["00201206"]["Value"] == [2]
     await catalogue.delete(Resource("1.2.1", "1.2.1.1"))
-    (study,) = (await search(catalogue.db, Query(Level.STUDY))).items
+    (study,) = (await search(catalogue, Query(Level.STUDY))).items
     assert (study["00201206"]["Value"], study["00201208"]["Value"]) == ([1], [1])
     await catalogue.delete(Resource("1.2.1"))
-    assert (await search(catalogue.db, Query(Level.STUDY))).items == []
+    assert (await search(catalogue, Query(Level.STUDY))).items == []
 
 
 async def test_pages_are_whole_and_disjoint(catalogue: Catalogue) -> None:
     await asyncio.gather(*(catalogue.add(row(study=f"1.2.{number}", series=f"1.2.{number}.1")) for number in range(25)))
     seen: list[str] = []
     for offset in range(0, 25, 10):
-        page = await search(catalogue.db, Query(Level.STUDY, limit=10, offset=offset))
+        page = await search(catalogue, Query(Level.STUDY, limit=10, offset=offset))
         assert page.remaining == 25 - offset - len(page.items)
         seen += [item["0020000D"]["Value"][0] for item in page.items]
     assert len(set(seen)) == 25
@@ -123,10 +128,11 @@ async def test_pages_are_whole_and_disjoint(catalogue: Catalogue) -> None:
 async def test_changes_are_numbered_in_commit_order(catalogue: Catalogue) -> None:
     await asyncio.gather(*(catalogue.add(row(number)) for number in range(1, 31)))
     await catalogue.delete(Resource("1.2.1", "1.2.1.1", "1.2.1.1.7"))
-    changes = await catalogue.db.changes.find().sort("_id", 1).to_list(None)
-    assert [change["_id"] for change in changes] == list(range(1, 32))
-    assert changes[-1]["action"] == "deleted"
-    assert changes[-1]["instance"] == "1.2.1.1.7"
+    found = await changes.read(catalogue.db, 0, 100)
+    assert [change.seq for change in found] == list(range(1, 32))
+    assert (found[-1].action, found[-1].instance_uid) == ("deleted", "1.2.1.1.7")
+    for since in range(31):
+        assert await changes.read(catalogue.db, since, 3) == found[since : since + 3]
 
 
 async def test_two_catalogues_share_one_order(catalogue: Catalogue) -> None:
@@ -136,7 +142,10 @@ async def test_two_catalogues_share_one_order(catalogue: Catalogue) -> None:
         *((catalogue, other)[number % 2].add(row(number, series=f"1.2.1.{number % 3}")) for number in range(60))
     )
     assert await catalogue.count() == 60
-    assert await catalogue.db.changes.count_documents({}) == 60
+    await asyncio.gather(*(one.complete() for one in (catalogue, other, catalogue, other)))
+    found = await changes.read(catalogue.db, 0, 100)
+    assert [change.seq for change in found] == list(range(1, 61))
+    assert len({change.instance_uid for change in found}) == 60
     assert (await catalogue.db.counters.find_one({"_id": "changes"}))["value"] == 60
     await other.close()
 
@@ -168,8 +177,10 @@ async def test_referenced_keys(catalogue: Catalogue) -> None:
 async def test_change_stream(catalogue: Catalogue) -> None:
     async with driver.watch(catalogue.db.changes, [{"$match": {"operationType": "insert"}}]) as stream:
         await catalogue.add(row())
+        await catalogue.complete()
         change = await asyncio.wait_for(stream.next(), 10)
-    assert change["fullDocument"]["instance"] == "1.2.1.1.1"
+    (told,) = changes.unpack(change["fullDocument"])
+    assert told.instance_uid == "1.2.1.1.1"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Motor leaves a refused socket behind

@@ -68,10 +68,11 @@ def services_of(core, **values) -> ApiServices:
         "search_keys": core.archive.key_states.progress,
         "series_summary": core.catalogue.series_summary,
         "db": db,
+        "complete": core.catalogue.complete,
         "queue": RunQueue(db, max_queued=3),
         "meshes": MeshStore(db, core.objects),
         "registry": plugins(),
-        "events": EventHub(db),
+        "events": EventHub(db, core.catalogue.complete),
         "info": describe_server(core.settings, "127.0.0.1:11112"),
     }
     return ApiServices(**fields | values)
@@ -87,6 +88,7 @@ def application(services: ApiServices) -> web.Application:
 async def api(core, data_folder):
     """The API over an archive that holds one CT."""
     study_uid, series_uid = await store_series(core, data_folder / "ct-abdomen-labelled")
+    await core.catalogue.complete()
     services = services_of(core)
     async with TestClient(TestServer(application(services))) as client:
         yield Api(client, services, core, study_uid, series_uid)

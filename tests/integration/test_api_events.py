@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -11,6 +12,7 @@ from dicomweb.resource import Resource
 from gateway.api import events, stream
 from gateway.api.events import Event, summarise
 from gateway.jobs.model import State, new_id
+from gateway.store.changes import Change
 from ray_plugins.sdk import Progress
 from tests.integration.api_support import api, application, services_of  # noqa: F401
 from tests.integration.jobs_support import order, store_series, until
@@ -205,7 +207,7 @@ async def test_a_page_that_cannot_be_is_refused(api, question):  # noqa: F811
 
 
 def change(seq, action, series="1.1", study="1"):
-    return {"_id": seq, "action": action, "study": study, "series": series, "instance": f"{series}.{seq}"}
+    return Change(seq, action, study, series, f"{series}.{seq}", datetime.now(UTC))
 
 
 def test_changes_are_counted_by_series_and_the_last_event_carries_the_number():

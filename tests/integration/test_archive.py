@@ -15,7 +15,8 @@ from dicomweb.query import AnyOf, Between, Query, Wildcard
 from dicomweb.resource import Level, Resource
 from gateway import archive
 from gateway.archive import Archive, Source
-from gateway.store import driver
+from gateway.store import changes, driver
+from gateway.store.catalogue import Catalogue
 from gateway.store.objects import new_key
 from gateway.store.search import search
 from tests.samples import content_of, ct, part10, stream
@@ -156,12 +157,12 @@ async def test_two_workers_agree_at_once(core, mongod_uri) -> None:
     ds = ct()
     other = driver.connect(core.settings.mongodb, mongod_uri)
     try:
-        db = driver.database(other, core.settings.mongodb.database)
+        catalogue = Catalogue(other, core.settings.mongodb.database)
         for _ in range(3):
             await core.archive.ingest(stream(part10(ds)), SOURCE)
-            assert len((await search(db, Query(Level.INSTANCE))).items) == 1
+            assert len((await search(catalogue, Query(Level.INSTANCE))).items) == 1
             await core.archive.delete(Resource(ds.StudyInstanceUID))
-            assert (await search(db, Query(Level.INSTANCE))).items == []
+            assert (await search(catalogue, Query(Level.INSTANCE))).items == []
     finally:
         await driver.close(other)
 
@@ -178,8 +179,7 @@ async def test_counts_follow_many_writers(core) -> None:
     assert len(instances) == 40
     body = json.loads(gzip.decompress((await core.archive.metadata(Resource(study, series))).gzip_body))
     assert [entry["00200013"]["Value"][0] for entry in body] == list(range(40))
-    changes = await core.catalogue.db.changes.find().sort("_id", 1).to_list(None)
-    assert [change["_id"] for change in changes] == list(range(1, 41))
+    assert [change.seq for change in await changes.read(core.catalogue.db, 0, 100)] == list(range(1, 41))
 
 
 async def test_refused_leaves_nothing(core) -> None:

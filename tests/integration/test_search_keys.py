@@ -215,7 +215,7 @@ async def test_a_key_that_deidentification_removes_is_empty(open_archive, serve)
     assert await found(client, "OtherPatientIDs=HIS-0815") == []
     assert len(await found(client, 'OtherPatientIDs=""&emptyvaluematching=true')) == 1
     row = await core.catalogue.db.instances.find_one({})
-    assert "HIS-0815" not in json.dumps([row["keys"], row["attributes"], gzip.decompress(row["json_gzip"]).decode()])
+    assert "HIS-0815" not in json.dumps([row["keys"], row["item"].decode(), gzip.decompress(row["json_gzip"]).decode()])
 
 
 def test_the_most_keys_that_can_be_declared_stay_below_64_indexes():

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from dicomweb.query_parse import parse, split
-from dicomweb.resource import Level
+from dicomweb.resource import Level, Resource
+from gateway.store import items
 from gateway.store.search import _SORT, Breadth, _at_once, _Search, search
 
 STUDIES = 10_000
@@ -37,8 +38,9 @@ async def full(core):
         keys = scheme.search_keys(attributes, Level.STUDY)
         rows.append(
             {
-                "_id": f"1.2.{number}", "attributes": attributes, "keys": keys, "scheme": scheme.id, "derived": 1,
-                "version": 1, "sort": keys["00080020"][0] + keys["00080030"][0],
+                "_id": f"1.2.{number}", "attributes": attributes, "keys": keys, "scheme": scheme.id, "version": 1,
+                "sort": keys["00080020"][0] + keys["00080030"][0],
+                "item": items.ready(Level.STUDY, attributes, Resource(f"1.2.{number}")),
             }
         )  # fmt: skip
     for start in range(0, STUDIES, 1000):
@@ -81,7 +83,7 @@ async def test_a_part_of_a_name_is_found_in_the_index_alone(full):
     assert index is not None
     explained = await db.studies.find(condition, {"_id": 1, "sort": 1}, sort=_SORT[Level.STUDY], hint=index).explain()
     assert explained["executionStats"]["totalDocsExamined"] == 0
-    page = await search(db, query, full.catalogue.scheme)
+    page = await search(full.catalogue, query)
     everything = [row async for row in db.studies.find({}, {"keys": 1, "sort": 1})]
     expected = [row for row in everything if "walskie" in row["keys"]["00100010"][0]]
     expected.sort(key=lambda row: row["_id"])
