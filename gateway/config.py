@@ -104,6 +104,8 @@ class IngestSettings:
     profile: str = "research"
     sources: Mapping[str, str] = field(default_factory=dict)
     max_header_bytes: int = 256 << 20
+    max_uploads: int = 64
+    max_upload_mb: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class S3Settings:
     access_key_id: str = field(default="", repr=False)
     secret_access_key: str = field(default="", repr=False)
     max_connections: int = 64
+    cache_mb: int = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +339,8 @@ def _validate(settings: Settings) -> None:
         )
     if http.workers < 1:
         raise ConfigurationError("http.workers must be at least 1.")
+    if settings.ingest.max_uploads < 1:
+        raise ConfigurationError("ingest.max_uploads must be at least 1.")
     if settings.worklist.keep_hours < 0:
         raise ConfigurationError("worklist.keep_hours must be 0 or more.")
     if not 1 <= len(settings.dicom.ae_title.strip()) <= 16:

@@ -12,6 +12,7 @@ from gateway.archive import Archive
 from gateway.config import Settings
 from gateway.intake.rewrite import quiet_pydicom
 from gateway.store import driver
+from gateway.store.cached import CachedStore
 from gateway.store.catalogue import Catalogue
 from gateway.store.filesystem import FileSystemStore
 from gateway.store.generations import Generations
@@ -42,7 +43,10 @@ def object_store(settings: Settings, workers: Workers) -> ObjectStore:
     if settings.storage.backend == "s3":
         from gateway.store.s3 import S3Store  # its client takes 12 MB of each process
 
-        return S3Store(settings.storage.s3)
+        store = S3Store(settings.storage.s3)
+        if settings.storage.s3.cache_mb <= 0:
+            return store
+        return CachedStore(store, settings.data.dir / "cache" / "objects", settings.storage.s3.cache_mb << 20, workers)
     return FileSystemStore(settings.storage.dir or settings.data.dir / "objects", workers.io)
 
 

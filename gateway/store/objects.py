@@ -97,6 +97,11 @@ class ObjectStore(ABC):
     #: Whether the objects are files that a sibling process on this machine can map or send.
     supports_paths: bool = False
 
+    @property
+    def origin(self) -> ObjectStore:
+        """The store without a cache before it, for who wants to know what it really holds."""
+        return self
+
     @abstractmethod
     async def start(self) -> None:
         """Connect and check that the store can be written. Raises ConfigurationError or StoreUnavailable."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,11 +18,13 @@ import pytest
 
 from dicomweb.errors import OutOfSpace
 from gateway.config import S3Settings
-from gateway.errors import ConfigurationError, StoreUnavailable
+from gateway.errors import ConfigurationError, ObjectNotFound, StoreUnavailable
+from gateway.store.cached import CachedStore
 from gateway.store.filesystem import FileSystemStore
 from gateway.store.objects import new_key
 from gateway.store.s3 import S3Store
 from gateway.store.testing import ObjectStoreContract
+from gateway.workers import Workers
 
 ACCESS_KEY, SECRET_KEY = "isthmus-tests", "isthmus-tests-secret"
 
@@ -128,7 +131,7 @@ class S3Contract(ObjectStoreContract):
     max_memory_bytes = 48 << 20
 
     @pytest.fixture
-    async def store(self, server):
+    async def remote(self, server):
         self.settings = S3Settings(
             endpoint_url=server,
             bucket=f"b{time.time_ns()}",
@@ -149,6 +152,10 @@ class S3Contract(ObjectStoreContract):
         yield store
         await store.close()
         self.raw.close()
+
+    @pytest.fixture
+    async def store(self, remote):
+        return remote
 
     async def raw_get(self, key):
         def get():
@@ -177,12 +184,12 @@ class S3Contract(ObjectStoreContract):
             await other.start()
         await other.close()
 
-    async def test_list_pages(self, store, monkeypatch):
+    async def test_list_pages(self, store, remote, monkeypatch):
         keys = {new_key() for _ in range(7)}
         for key in keys:
             await self.raw_set(key, b"")
         self.raw.put_object(Bucket=self.settings.bucket, Key="another/program", Body=b"")
-        real = store._bucket.client.get_paginator
+        real = remote._bucket.client.get_paginator
 
         def small_pages(operation):
             paginator = real(operation)
@@ -190,7 +197,7 @@ class S3Contract(ObjectStoreContract):
             paginator.paginate = lambda **arguments: paginate(**arguments, PaginationConfig={"PageSize": 3})
             return paginator
 
-        monkeypatch.setattr(store._bucket.client, "get_paginator", small_pages)
+        monkeypatch.setattr(remote._bucket.client, "get_paginator", small_pages)
         assert {info.key async for info in store.list(older_than=timedelta(minutes=-1))} == keys
 
 
@@ -217,6 +224,40 @@ class TestMoto(S3Contract):
     @classmethod
     def server(cls, tmp_path_factory):
         yield from serve(["-m", "moto.server", "-H", "127.0.0.1"], dict(os.environ), tmp_path_factory.mktemp("moto"))
+
+
+class Cached:
+    """The same behind a cache, which must not show but for its files."""
+
+    #: What is written is remembered up to 8 MiB for the cache.
+    max_memory_bytes = 56 << 20
+
+    @pytest.fixture
+    async def store(self, remote, tmp_path):
+        workers = Workers()
+        store = CachedStore(remote, tmp_path / "cache", 1 << 30, workers)
+        await store.start()
+        yield store
+        await store.close()
+        await workers.close()
+
+    async def test_a_file_is_offered_where_supported(self, store):
+        key = new_key()
+        await self.raw_set(key, b"mapped")
+        file = await store.open(key, 6).file()
+        with closing(file):
+            assert await asyncio.to_thread(os.pread, file.fileno(), 6, 0) == b"mapped"
+        await store.delete(key)
+        with pytest.raises(ObjectNotFound):
+            await store.open(key, 6).file()
+
+
+class TestCachedNanio(Cached, TestNanio):
+    pass
+
+
+class TestCachedMoto(Cached, TestMoto):
+    pass
 
 
 async def test_no_server_is_said_as_such():
