@@ -18,20 +18,27 @@ from gateway.archive import Source
 from gateway.dimse import messages, scp
 
 
+@contextlib.asynccontextmanager
+async def listening(settings, archive_for):
+    """Serve an archive over DIMSE in this process until the block ends; the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        serving = asyncio.create_task(scp.run(listener, settings, archive_for))
+        try:
+            yield Listener(listener.getsockname()[1], serving)
+        finally:
+            await cancelled(serving)
+
+
 @pytest.fixture
 async def listen():
-    """Serve an archive over DIMSE in this process: `port = await listen(core)`; `port.stop()` drains."""
+    """Serve a core over DIMSE in this process: `listener = await listen(core)`; `listener.stop()` drains."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(core, **dicom):
             settings = replace(core.settings, dicom=replace(core.settings.dicom, **dicom))
-            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            listener.setblocking(False)
-            serving = asyncio.create_task(
-                scp.run(listener, settings, lambda title: core.archive.for_source(Source("dimse", title)))
-            )
-            stack.push_async_callback(cancelled, serving)
-            return Listener(listener.getsockname()[1], serving)
+            served = listening(settings, lambda title: core.archive.for_source(Source("dimse", title)))
+            return await stack.enter_async_context(served)
 
         yield make
 
