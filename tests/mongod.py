@@ -6,13 +6,15 @@ from pathlib import Path
 
 from gateway.config import MongoSettings
 from gateway.store.embedded import EmbeddedMongo
+from gateway.store.mongod import ENGINE
 
 #: A test run makes and drops hundreds of databases of a hundred files each. A dropped file stays open until no snapshot
 #: may read it and a checkpoint was made: with the usual five minutes of history 20,000 open files were not enough.
 FORGETFUL = (
     "--setParameter=minSnapshotHistoryWindowInSeconds=0",
     "--setParameter=syncdelay=5",
-    "--wiredTigerEngineConfigString=file_manager=(close_handle_minimum=100,close_idle_time=5,close_scan_interval=2)",
+    f"--wiredTigerEngineConfigString={ENGINE},"
+    "file_manager=(close_handle_minimum=100,close_idle_time=5,close_scan_interval=2)",
 )
 
 

@@ -44,6 +44,8 @@ _PORT_TAKEN = 48
 _USER_NOT_FOUND = 11
 _NOT_YET_INITIALIZED = 94
 
+_ARGUMENTS = (f"--wiredTigerEngineConfigString={mongod.ENGINE}",)
+
 
 class EmbeddedMongo:
     """A mongod of our own, as an asynchronous context manager; `uri` is valid inside it, even after mongod restarts.
@@ -53,7 +55,7 @@ class EmbeddedMongo:
     from it. mongod's warnings and errors are logged here, without anything that could quote a document.
     """
 
-    def __init__(self, settings: MongoSettings, data_dir: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, settings: MongoSettings, data_dir: Path, arguments: Sequence[str] = _ARGUMENTS) -> None:
         """Nothing is touched until the context is entered, in the thread whose end is to end mongod: the main one.
 
         `arguments` are further ones of mongod.

@@ -41,7 +41,7 @@ _PACKAGES = {
 
 #: WiredTiger is told to have room for 33,000 sessions, which it fills with zeros: of 64 MB at rest 37. And it looks
 #: through its log of 100 MB at each start, which takes 0.5 s; a larger transaction than a file gets a file of its size.
-_ENGINE = "session_max=2000,log=(file_max=16MB)"
+ENGINE = "session_max=2000,log=(file_max=16MB)"
 
 #: Runs before mongod in its process: the kernel sends SIGTERM when the parent dies (PR_SET_PDEATHSIG = 1), which stays
 #: set across exec, and mongod gets all the files that the system allows.
@@ -83,7 +83,6 @@ def command(binary: Path, folder: Path, key_file: Path, port: int, cache_mb: int
         "replSet": REPLICA_SET,
         "keyFile": key_file,
         "wiredTigerCacheSizeGB": max(cache_mb, 256) / 1024,  # WiredTiger takes no less
-        "wiredTigerEngineConfigString": _ENGINE,
         "oplogSize": 256,  # MB; the change streams read from it, and need minutes of it, not days
         "slowOpSampleRate": 0,  # the log of slow operations would quote documents
     }
