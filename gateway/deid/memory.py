@@ -82,7 +82,7 @@ class Memory:
         self.remembers = remembers
         self._secret = secrets.token_bytes(32)
         self._facts: _Bounded[Hashable, Identity] = _Bounded(_MAX_FACTS_BYTES)
-        self._contexts: dict[Hashable, Context] = {}
+        self.contexts: dict[Hashable, Context] = {}
         self.facts = self._facts.entries
 
     def digest(self, value: bytes | None) -> bytes:
@@ -97,12 +97,12 @@ class Memory:
     def context(self, circumstances: Hashable, identity: Identity) -> Context:
         """The context of objects in the same circumstances, of which the same is learnt as `identity`."""
         key = (circumstances, identity.known)
-        context = self._contexts.get(key)
+        context = self.contexts.get(key)
         if context is None:
             identity.freeze()
             context = Context(identity)
             if self.remembers and identity.size <= _MAX_IDENTITY_CHARACTERS:
-                if len(self._contexts) >= _MAX_CONTEXTS:
-                    self._contexts.clear()
-                self._contexts[key] = context
+                if len(self.contexts) >= _MAX_CONTEXTS:
+                    self.contexts.clear()
+                self.contexts[key] = context
         return context

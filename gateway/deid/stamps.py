@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
 from pydicom.charset import convert_encodings
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
+from pydicom.values import convert_SQ
 
 from gateway.deid.items import ItemEncoder
 from gateway.deid.profile import OPTIONS, Profile
@@ -18,7 +21,6 @@ _BASIC: Final = ("113100", "Basic Application Confidentiality Profile")
 #: What others did to the pixels still holds: Clean Pixel Data and Clean Recognizable Visual Features.
 _CLEAN_PIXELS: Final = ("113101", "Clean Pixel Data Option")
 _LASTING: Final = dict([_CLEAN_PIXELS, ("113102", "Clean Recognizable Visual Features Option")])
-_LASTING_START: Final = b"11310"
 _METHODS: Final = BaseTag(0x00120064)
 _PATIENT_NAME: Final = BaseTag(0x00100010)
 _PATIENT_ID: Final = BaseTag(0x00100020)
@@ -78,9 +80,18 @@ def _methods(options: frozenset[str], earlier: frozenset[str]) -> list[Dataset]:
 def _earlier(ds: Dataset) -> frozenset[str]:
     """What was done to the pixels before."""
     element = elements_of(ds).get(_METHODS)
-    if element is None or (isinstance(element.value, bytes) and _LASTING_START not in element.value):
-        return frozenset()
-    items = ds[_METHODS].value or ()
+    if isinstance(element, RawDataElement):
+        return _lasting_in(element.value or b"", element.is_implicit_VR, element.is_little_endian)
+    return frozenset() if element is None else _lasting(element.value or ())
+
+
+@lru_cache(64)
+def _lasting_in(value: bytes, implicit: bool, little: bool) -> frozenset[str]:
+    """What items tell that are encoded, and clean by now: decoding them takes longer than all the rest of an object."""
+    return _lasting(convert_SQ(value, implicit, little))
+
+
+def _lasting(items: Iterable[Dataset]) -> frozenset[str]:
     return frozenset(code for code in (read(item, 0x00080100) for item in items) if code in _LASTING)
 
 
