@@ -49,7 +49,7 @@ def relevant(data: memoryview, end: int) -> bytes | None:
     -------
     Elements one after the other; None if they cannot be found this way.
     """
-    if bytes(data[132:140]) != _META_LENGTH:
+    if bytes(data[132:140]) != _META_LENGTH or len(data) < end:
         return None
     pieces = []
     try:
