@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, nullcontext
+from dataclasses import replace
 
 from dicomweb.dicom_encode import Hole, element_head, pack
 from dicomweb.errors import BadRequest, IsthmusError, RequestTimeout, TooLarge, UnsupportedMediaType
@@ -175,7 +176,10 @@ class Assembly:
             pixels = straight or await self._pixels(instance)
             part = _file(instance, pixels, self._held, self._spool)
             async with aclosing(part):
-                self.outcomes.append(await self._archive.store(part, study_uid=self._study_uid))
+                outcome = await self._archive.store(part, study_uid=self._study_uid)
+            if not outcome.instance_uid:  # what failed may have come before the archive looked
+                outcome = replace(outcome, sop_class_uid=instance.sop_class_uid, instance_uid=instance.instance_uid)
+            self.outcomes.append(outcome)
         except IsthmusError as exc:
             if isinstance(exc, RequestTimeout):
                 self._broken = exc

@@ -13,7 +13,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 from aiohttp.web_protocol import RequestPayloadError
 
-from dicomweb.errors import BadRequest, RequestTimeout, TooLarge, UnsupportedMediaType
+from dicomweb.errors import BadRequest, IsthmusError, RequestTimeout, TooLarge, UnsupportedMediaType
 from dicomweb.multipart import Event, PartBegin, PartData, PartEnd, Reader
 from dicomweb.negotiate import DICOM, DICOM_JSON, DICOM_XML, JSON, MULTIPART, OCTET_STREAM, parse_media_type
 from dicomweb.ports import Limits
@@ -37,6 +37,7 @@ class Part:
         self._events = events
         self._left = max_bytes
         self._ended = False
+        self._error: IsthmusError | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (data := await self._next()) is not None:
@@ -46,9 +47,15 @@ class Part:
             yield data
 
     async def drain(self) -> None:
-        """Pass over what was not read."""
+        """Pass over what was not read. That it is too much is no matter then."""
+        if isinstance(self._error, TooLarge):
+            self._error = None
         while await self._next() is not None:
             pass
+
+    def raise_again(self, error: IsthmusError) -> None:
+        """Raise what ended the part once more, where it is read on."""
+        self._error = error
 
     async def whole(self, max_bytes: int) -> bytes:
         """All of it in memory; raise TooLarge, having drained it, if it is more than `max_bytes`."""
@@ -61,6 +68,9 @@ class Part:
         return bytes(data)
 
     async def _next(self) -> bytes | None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         if self._ended:
             return None
         async for event in self._events:

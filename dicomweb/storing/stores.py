@@ -34,18 +34,13 @@ class Stores:
     async def add(self, part: Part) -> None:
         """Store a part, or receive it and let it be stored."""
         chunks: list[bytes] = []
-        held = 0
+        is_whole, held = await self._received(part, chunks)
         try:
-            async for chunk in part:
-                chunks.append(chunk)
-                if held + len(chunk) > _SMALL_BYTES or not self._uploads.take(len(chunk)):
-                    await self._straight(_joined(chunks, part))
-                    return
-                held += len(chunk)
-            await self._later(chunks, held)
-            held = 0
-        except IsthmusError as exc:  # of the body: the archive says of which instance, if its header has come
-            await self._straight(_joined(chunks, exc))
+            if is_whole:
+                await self._later(chunks, held)
+                held = 0
+            else:
+                await self._straight(_joined(chunks, part))
         finally:
             self._uploads.give_back(held)
 
@@ -55,6 +50,23 @@ class Stores:
             done, _ = await asyncio.wait(self._running)
             for task in done:
                 task.result()
+
+    async def _received(self, part: Part, chunks: list[bytes]) -> tuple[bool, int]:
+        """Receive as much of a part as may be held; whether that is all of it, and how many bytes are counted."""
+        held = 0
+        try:
+            async for chunk in part:
+                chunks.append(chunk)
+                if held + len(chunk) > _SMALL_BYTES or not self._uploads.take(len(chunk)):
+                    return False, held
+                held += len(chunk)
+        except IsthmusError as exc:  # the archive says of which instance, if its header has come
+            part.raise_again(exc)
+            return False, held
+        except BaseException:
+            self._uploads.give_back(held)
+            raise
+        return True, held
 
     async def _straight(self, chunks: AsyncIterator[bytes]) -> None:
         self._outcomes.append(await self._archive.store(chunks, study_uid=self._study_uid))
@@ -86,12 +98,10 @@ def failure(exc: IsthmusError, sop_class_uid: str = "", instance_uid: str = "") 
     return StoreOutcome(sop_class_uid, instance_uid, failure=exc.dimse_status, reason=exc.message, status=exc.status)
 
 
-async def _joined(chunks: Iterable[bytes], rest: Part | IsthmusError | None = None) -> AsyncIterator[bytes]:
+async def _joined(chunks: Iterable[bytes], rest: Part | None = None) -> AsyncIterator[bytes]:
     """Chunks, and what comes after them."""
     for chunk in chunks:
         yield chunk
-    if isinstance(rest, IsthmusError):
-        raise rest
     if rest is not None:
         async for chunk in rest:
             yield chunk
