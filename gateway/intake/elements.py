@@ -42,10 +42,11 @@ class Unusual(Exception):
 
 
 class Element(NamedTuple):
-    """An element as it is stored, as a member of a JSON object, and as what that member means."""
+    """An element as it is stored, and as DICOM JSON: the member of an object, its name and its value."""
 
     stored: bytes
     json: bytes
+    name: str
     value: dict[str, Any]
 
 
@@ -131,7 +132,7 @@ class Elements:
             raise Unusual
         else:
             json = dicom_json.encode_value(tag, VRS[vr], value, level.encodings, level.path + name)
-            element = Element(raw, _member(name, json), json)
+            element = Element(raw, _member(name, json), name, json)
         if len(raw) <= _MAX_REMEMBERED and b'"BulkDataURI"' not in element.json:
             self._memo.put(key, element)
         return element
@@ -153,15 +154,15 @@ class Elements:
             parts = [element.stored for element in inner.elements.values()]
             stored += [_ITEM_HEAD.pack(0xFFFE, 0xE000, sum(map(len, parts))), *parts]
             texts.append(b"{" + b",".join([element.json for element in inner.elements.values()]) + b"}")
-            values.append({f"{one:08X}": element.value for one, element in inner.elements.items()})
+            values.append({element.name: element.value for element in inner.elements.values()})
         if end is not None and at != end:
             raise Unusual
         body = b"".join(stored)
         encoded = _LONG_HEAD.pack(tag >> 16, tag & 0xFFFF, b"SQ", 0, len(body)) + body
         if not values:
-            return Element(encoded, _member(name, {"vr": "SQ"}), {"vr": "SQ"}), at
+            return Element(encoded, _member(name, {"vr": "SQ"}), name, {"vr": "SQ"}), at
         text = b'"' + name.encode() + b'":{"vr":"SQ","Value":[' + b",".join(texts) + b"]}"
-        return Element(encoded, text, {"vr": "SQ", "Value": values}), at
+        return Element(encoded, text, name, {"vr": "SQ", "Value": values}), at
 
     def _item(self, level: _Level, data: Buffer, at: int, end: int | None) -> int:
         """Make the elements of an item, and tell where it ends."""
@@ -244,7 +245,7 @@ def character_set(raw: bytes, vr: bytes) -> tuple[Element, Encodings]:
     except Exception as exc:
         raise Unusual from exc
     json = dicom_json.encode_value(CHARACTER_SET, "CS", value, _DEFAULT, "")
-    return Element(out.getvalue(), _member("00080005", json), json), tuple(encodings)
+    return Element(out.getvalue(), _member("00080005", json), "00080005", json), tuple(encodings)
 
 
 def element_head(data: Buffer, at: int) -> tuple[int, bytes, int, int]:

@@ -133,33 +133,28 @@ def _read_meta(source: ByteSource) -> list[str]:
         raise NotDicom("This is not a DICOM file: it lacks the DICM prefix.")
     walker = Walker(Encoding(explicit=True, little=True))
     found = {0x00020010: "", 0x00020002: "", 0x00020003: ""}
-    while True:
-        data = source.window(at + 12)
-        if len(data) < at + 8 or data[at : at + 2] != b"\x02\x00":
-            break
-        after = _end_in(source, walker, at)
-        data = source.window(after)
+    data = source.window(at + 12)
+    while len(data) >= at + 8 and data[at : at + 2] == b"\x02\x00":
         tag, _, length, value = walker.head(data, at)
+        data, at = _to_end(source, walker, data, at)
         if tag in found and length <= _MAX_UID:
-            found[tag] = bytes(data[value:after]).decode("ascii", "replace").strip(" \0")
-        at = after
+            found[tag] = bytes(data[value:at]).decode("ascii", "replace").strip(" \0")
+        data = source.window(at + 12) if len(data) < at + 12 else data
     source.drop(at)
     return list(found.values())
 
 
-def _end_in(source: ByteSource, walker: Walker, at: int) -> int:
-    """The end of an element of the file meta information."""
-    wanted = at + 12
+def _to_end(source: ByteSource, walker: Walker, data: Buffer, at: int) -> tuple[Buffer, int]:
+    """The end of an element of the file meta information, and the data up to there."""
     while True:
-        data = source.window(wanted)
         try:
-            return walker.skip(data, at)
+            return data, walker.skip(data, at)
         except Short as short:
             if short.needed > _META_BYTES:
                 raise TooLarge(_TOO_LARGE) from None
-            if len(data) < wanted:
+            data = source.window(short.needed)
+            if len(data) < short.needed:
                 raise NotDicom(TRUNCATED) from None
-            wanted = short.needed
 
 
 def _looks_bare(start: bytes) -> bool:

@@ -11,6 +11,8 @@ from dicomweb.errors import NotDicom, TooLarge
 Buffer = bytes | memoryview
 #: Inflated at a time: a millisecond.
 _INFLATED_BYTES = 256 << 10
+#: Who asks to be told of growth need not hear of less.
+_SMALL_BYTES = 1 << 20
 
 
 class Short(Exception):
@@ -42,11 +44,13 @@ class ByteSource:
     async def fill(self, wanted: int) -> bool:
         """Hold at least `wanted` bytes; False if the data ends before."""
         while self.held < wanted and not self.ended:
-            piece = await self._next()
+            piece = await (self._receive() if self._engine is None else self._inflated(self._engine))
             if piece:
                 self._pieces.append(piece)
                 self.held += len(piece)
-            if self._on_growth is not None:
+            else:
+                self.ended = True
+            if self._on_growth is not None and self.held > _SMALL_BYTES:
                 await self._on_growth(self.held)
         return self.held >= wanted
 
@@ -105,25 +109,20 @@ class ByteSource:
         self.ended = False
         self._engine = zlib.decompressobj(-zlib.MAX_WBITS)
 
-    async def _next(self) -> bytes:
-        """What comes next; empty where the data ends."""
-        if self._engine is None:
-            data = await self._receive()
-            self.ended = not data
-            return data
-        while not self._engine.eof:
+    async def _inflated(self, engine: zlib._Decompress) -> bytes:
+        """What comes next inflated; empty at the end."""
+        while not engine.eof:
             try:
-                data = self._engine.decompress(self._deflated, _INFLATED_BYTES)
+                data = engine.decompress(self._deflated, _INFLATED_BYTES)
             except zlib.error as exc:
                 raise NotDicom("The deflated data set cannot be inflated.") from exc
-            self._deflated = self._engine.unconsumed_tail
+            self._deflated = engine.unconsumed_tail
             if data:
                 self._spend(len(data))
                 return data
             self._deflated = await self._receive()
             if not self._deflated:
                 break
-        self.ended = True
         return b""
 
     async def _receive(self) -> bytes:
