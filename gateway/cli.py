@@ -111,9 +111,12 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
-    from gateway.serve import serve
+    from gateway import nursery, serve
 
-    asyncio.run(serve(settings, with_demo=options.demo))
+    serve.prepare(settings.data.dir)
+    children = nursery.begin(settings.data.dir)
+    if children is not None:
+        asyncio.run(serve.serve(settings, children, with_demo=options.demo))
     return DONE
 
 
@@ -217,7 +220,7 @@ def _doctor(settings: Settings, _: argparse.Namespace) -> int:
 async def _core(settings: Settings) -> AsyncIterator[Any]:
     """The archive, by the catalogue of the gateway that runs on this data folder, else started for the command."""
     from gateway.deid.keys import load_or_create_key
-    from gateway.serve import check_key
+    from gateway.opening import check_key
     from gateway.store.embedded import EmbeddedMongo, running_uri
     from gateway.wiring import open_core
 

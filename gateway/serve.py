@@ -1,122 +1,103 @@
-"""`isthmus serve`: the parent process, which owns sockets, private mongod and children, and ends them together."""
+"""`isthmus serve`: the parent process, which owns sockets, private mongod and children, and ends them together.
+
+It stays small: what needs the archive is done by children.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
-import hmac
+import json
 import logging
 import os
-import pickle
-import secrets
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 
-from gateway import demo, logs
-from gateway.auth.tokens import Tokens
+from gateway import logs
+from gateway.assignment import Assignment
 from gateway.config import Address, Settings
-from gateway.deid.keys import check_value, load_or_create_key
+from gateway.deid.keys import load_or_create_key
 from gateway.errors import CatalogueUnavailable, ConfigurationError
-from gateway.process import Assignment, Role
-from gateway.store import driver
+from gateway.nursery import Child, Nursery
 from gateway.store.embedded import EmbeddedMongo
-from gateway.wiring import Core, open_core
 
 logger = logging.getLogger(__name__)
 _READY_TIMEOUT_S = 60.0
 #: Children drain for up to 8 s; with mongod's end all is over within 15 s.
 _DRAIN_TIMEOUT_S = 10.0
 _RESTART_DELAY_S = 1.0
-_LINK_VALID = timedelta(hours=12)
 _BACKLOG = 512
 
 
-async def serve(settings: Settings, *, with_demo: bool) -> None:
-    """Run a gateway until SIGTERM or SIGINT; print its address once it serves."""
+async def serve(settings: Settings, nursery: Nursery, *, with_demo: bool) -> None:
+    """Run a gateway until SIGTERM or SIGINT; print its address once it serves. The nursery ends with it."""
     logs.configure(settings.log.level, "serve")
-    logs.keep_texts_out(asyncio.get_running_loop())
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    logs.keep_texts_out(loop)
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     data = settings.data.dir
-    await asyncio.to_thread(_private_folder, data)
-    key = await asyncio.to_thread(load_or_create_key, settings.deid, data)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(nursery.close)
+        key = await asyncio.to_thread(load_or_create_key, settings.deid, data)
         http = stack.enter_context(contextlib.closing(_listen(settings.http.bind, "http.bind")))
         dicom = stack.enter_context(contextlib.closing(_listen(settings.dicom.bind, "dicom.bind")))
         settings = _with_ports(settings, http, dicom)
         uri = settings.mongodb.uri or (await stack.enter_async_context(EmbeddedMongo(settings.mongodb, data))).uri
-        async with open_core(settings, uri, key) as core:
-            core.catalogue.generations.settle()
-            await check_key(core, key)
-            link = await _sign_in_link(core)
-            if with_demo:
-                await demo.load(core.archive)
-        children = await stack.enter_async_context(_children(settings, uri, key, http, dicom, with_demo))
+        setup = Assignment("setup", settings, uri, key, str(settings.dicom.bind), with_demo)
+        link = await _set_up(nursery, setup)
+        children = await stack.enter_async_context(_children(nursery, setup, http, dicom))
         if await _until(stop, children):
             _say(settings, link)
-            await stop.wait()
+            await _either(stop, nursery.lost)
         logger.info("stopping")
+        if nursery.lost.is_set():
+            raise CatalogueUnavailable(
+                "The nursery of the gateway's processes ended, and they with it; start it again."
+            )
 
 
 def _say(settings: Settings, link: str) -> None:
     """Tell the person, or the script, where to go."""
     if link:
         print(f"open {link}")  # noqa: T201 - the interface of the command
-    print(f"ready {base_url(settings)}/ dicom {settings.dicom.ae_title}@{settings.dicom.bind}", flush=True)  # noqa: T201
+    scheme = "https" if settings.http.tls_cert else "http"
+    print(f"ready {scheme}://{settings.http.bind}/ dicom {settings.dicom.ae_title}@{settings.dicom.bind}", flush=True)  # noqa: T201
 
 
-def base_url(settings: Settings) -> str:
-    """The address of the web server on this machine, without a trailing slash."""
-    return f"{'https' if settings.http.tls_cert else 'http'}://{settings.http.bind}"
+async def _set_up(nursery: Nursery, assignment: Assignment) -> str:
+    """Have a child do what is done once and takes the archive, which the parent does without; return the link."""
+    reader, child = await _born(nursery, assignment)
+    told = json.loads(await reader.read() or "{}")
+    code = await child.ended
+    if "error" in told:
+        raise ConfigurationError(told["error"])
+    if "link" not in told:
+        raise CatalogueUnavailable(f"The gateway could not be set up (exit code {code}); its log says why.")
+    link: str = told["link"]
+    return link
 
 
-async def check_key(core: Core, key: bytes) -> None:
-    """Refuse a key that is not the one this catalogue was filled under: pseudonyms would no longer agree."""
-    value = check_value(key)
-    async with driver.wrapped():
-        await core.catalogue.db.keys.update_one({"_id": "deid"}, {"$setOnInsert": {"check": value}}, upsert=True)
-        known = await core.catalogue.db.keys.find_one({"_id": "deid"})
-    if not hmac.compare_digest(known["check"], value):
-        raise ConfigurationError(
-            "The de-identification key is not the one this archive was filled under; restore secrets/deid.key from its "
-            "backup, or set deid.key."
-        )
+async def _born(nursery: Nursery, assignment: Assignment) -> tuple[asyncio.StreamReader, Child]:
+    """A child, and what it writes to `ready`, which ends with it."""
+    read, write = os.pipe()
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb")
+    )
+    try:
+        return reader, await nursery.bear(assignment, write)
+    finally:
+        os.close(write)
 
 
-async def _sign_in_link(core: Core) -> str:
-    """Register the token in the data folder and make a one-time link; nothing with auth.mode none."""
-    settings = core.settings
-    if settings.auth.mode != "token":
-        return ""
-    tokens = Tokens(core.catalogue.db)
-    await tokens.start()
-    await tokens.adopt(await asyncio.to_thread(local_token, settings.data.dir), "admin")
-    code = await tokens.create("once", "admin", _LINK_VALID)
-    base = settings.http.public_url.rstrip("/") or base_url(settings)
-    return f"{base}/login?once={code}"
-
-
-def local_token(data_dir: Path) -> str:
-    """The bearer token for scripts on this machine: `secrets/token` below the data folder, made at first start."""
-    path = data_dir / "secrets" / "token"
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_text(encoding="ascii").strip()
-    secret = secrets.token_urlsafe(32)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secret + "\n")
-    return secret
-
-
-def _private_folder(path: Path) -> None:
+def prepare(path: Path) -> None:
+    """Make the data folder, for its owner alone, and forget the metrics of an earlier run."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.chmod(0o700)
@@ -154,71 +135,47 @@ def _with_ports(settings: Settings, http: socket.socket, dicom: socket.socket) -
     )
 
 
-class _Child:
+class _Supervised:
     """A child process that is started again whenever it ends by itself."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, nursery: Nursery, assignment: Assignment) -> None:
         self.ready = asyncio.Event()
+        self._nursery = nursery
         self._assignment = assignment
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
 
     async def supervise(self) -> None:
         """Run until cancelled."""
         while True:
-            await self._start()
-            process = self._process
-            if process is not None:
-                code = await process.wait()
-                logger.error("the %s process ended with exit code %d; starting it again", self._assignment.role, code)
+            reader, self._child = await _born(self._nursery, self._assignment)
+            if await reader.read(1):
+                self.ready.set()
+            code = await asyncio.shield(self._child.ended)
+            logger.error("the %s process ended with exit code %d; starting it again", self._assignment.role, code)
             await asyncio.sleep(_RESTART_DELAY_S)
-
-    async def _start(self) -> None:
-        read, write = os.pipe()
-        assignment = dataclasses.replace(self._assignment, ready=write)
-        metrics = str(assignment.settings.data.dir.absolute() / "metrics")
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.process",
-            stdin=asyncio.subprocess.PIPE,
-            pass_fds=(assignment.listener, write),
-            env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": metrics, "RAY_DEDUP_LOGS": "0"},
-        )  # fmt: skip
-        os.close(write)
-        if self._process.stdin is not None:
-            self._process.stdin.write(pickle.dumps(assignment))
-            self._process.stdin.close()
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb")
-        )
-        if await reader.read(1):
-            self.ready.set()
-        transport.close()
 
     async def end(self) -> None:
         """Let it drain, then make sure."""
-        process = self._process
-        if process is None or process.returncode is not None:
+        child = self._child
+        if child is None or self._nursery.lost.is_set():
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+        child.signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), _DRAIN_TIMEOUT_S)
+            await asyncio.wait_for(asyncio.shield(child.ended), _DRAIN_TIMEOUT_S)
         except TimeoutError:
             logger.warning("the %s process did not drain in time", self._assignment.role)
-            process.kill()
-            await process.wait()
+            child.signal(signal.SIGKILL)
+            await child.ended
 
 
 @asynccontextmanager
 async def _children(
-    settings: Settings, uri: str, key: bytes, http: socket.socket, dicom: socket.socket, with_demo: bool
-) -> AsyncIterator[list[_Child]]:
-    roles: list[tuple[Role, int]] = [("http", http.fileno())] * settings.http.workers
-    roles += [("dicom", dicom.fileno()), ("jobs", dicom.fileno())]
-    address = str(settings.dicom.bind)
-    children = [
-        _Child(Assignment(role, settings, uri, key, listener, -1, address, with_demo)) for role, listener in roles
-    ]
+    nursery: Nursery, setup: Assignment, http: socket.socket, dicom: socket.socket
+) -> AsyncIterator[list[_Supervised]]:
+    assignments = [dataclasses.replace(setup, role="http", listener=http.fileno())] * setup.settings.http.workers
+    assignments.append(dataclasses.replace(setup, role="dicom", listener=dicom.fileno()))
+    assignments.append(dataclasses.replace(setup, role="jobs"))
+    children = [_Supervised(nursery, assignment) for assignment in assignments]
     tasks = [asyncio.create_task(child.supervise()) for child in children]
     try:
         yield children
@@ -229,7 +186,7 @@ async def _children(
         await asyncio.gather(*(child.end() for child in children))
 
 
-async def _until(stop: asyncio.Event, children: list[_Child]) -> bool:
+async def _until(stop: asyncio.Event, children: list[_Supervised]) -> bool:
     """Whether all children became ready before a signal came; raise if they take too long."""
 
     async def all_ready() -> None:
@@ -247,4 +204,8 @@ async def _until(stop: asyncio.Event, children: list[_Child]) -> bool:
         ready.cancel()
 
 
-__all__ = ["base_url", "check_key", "local_token", "serve"]
+async def _either(*events: asyncio.Event) -> None:
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()

@@ -1,6 +1,7 @@
 """A whole gateway in its own processes: what users send by real tools, what they find, and what a kill leaves."""
 
 import base64
+import contextlib
 import gzip
 import os
 import signal
@@ -221,9 +222,10 @@ def test_kill_9_during_c_store(tmp_path: Path) -> None:
         deadline = time.monotonic() + 60
         while sum(map(len, acknowledged)) < 60 and time.monotonic() < deadline:
             time.sleep(0.01)
-        family = [gateway.process.pid, *(child.pid for child in psutil.Process(gateway.process.pid).children())]
-        for pid in family:
-            os.kill(pid, signal.SIGKILL)
+        family = psutil.Process(gateway.process.pid).children(recursive=True)
+        for pid in (gateway.process.pid, *(child.pid for child in family)):
+            with contextlib.suppress(ProcessLookupError):  # what loses its parent may have ended already
+                os.kill(pid, signal.SIGKILL)
         for one in sending:
             one.result(timeout=60)
     kept = [uid for part in acknowledged for uid in part]
@@ -272,7 +274,7 @@ def test_mongod_killed_under_load(tmp_path: Path) -> None:
 def test_sigterm_leaves_nothing_running(tmp_path: Path) -> None:
     with running(tmp_path) as gateway:
         family = psutil.Process(gateway.process.pid).children(recursive=True)
-        assert len(family) >= 5
+        assert len(family) >= 6
         started = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(timeout=30) == 0

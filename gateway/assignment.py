@@ -1,0 +1,29 @@
+"""What a child process of a gateway is to do. The parent hands it over in memory: no key is in an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.config import Settings
+
+#: `setup` is done once, before the others begin.
+Role = Literal["setup", "http", "dicom", "jobs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One role, and what it takes.
+
+    `listener` is the socket to serve, -1 for roles that have none; what is written to `ready` is for the parent: a byte
+    says that the child serves, of `setup` a JSON object tells what came of it.
+    """
+
+    role: Role
+    settings: Settings
+    uri: str
+    key: bytes
+    dicom_address: str
+    demo: bool
+    listener: int = -1
+    ready: int = -1
