@@ -90,6 +90,7 @@ def _dicomweb_services(core: Core, forwarding: Forwarding, commitments: ArchiveC
         run=core.workers.run,
         public_base=lambda request: f"{forwarding.origin(request)}{root}",
         spool=_spool(core.settings),
+        uploads=core.archive.uploads,
         commitments=commitments,
         anonymizer=core.archive.anonymizer,
         limits=Limits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from dicomweb.ports import Metadata, SearchPage, StoredInstance, StoreOutcome
 from dicomweb.query import Query, SearchKeys
 from dicomweb.resource import Resource
+from dicomweb.storing.uploads import Uploads
 from gateway.config import Settings
 from gateway.deid.anonymizer import Anonymizer
 from gateway.deid.engine import Deidentifier
@@ -73,6 +75,8 @@ class Archive:
         self._key = key
         self._digest_key = derive(key, "sameness")
         self._memory = HeaderMemory()
+        ingest = settings.ingest
+        self.uploads = Uploads(max_uploads=ingest.max_uploads, max_bytes=ingest.max_upload_mb << 20)
         self._elements = Elements()
         self._profiles: dict[str, Deidentifier] = {}
         self._treatments: dict[str, WorkitemDeidentifier | None] = {}
@@ -107,7 +111,14 @@ class Archive:
         return self._treatments[name]
 
     async def ingest(self, part: AsyncIterator[bytes], source: Source, *, study_uid: str | None = None) -> StoreOutcome:
-        """Take in one Part 10 file; see `dicomweb.ports.Archive.store`."""
+        """Take in one Part 10 file; see `dicomweb.ports.Archive.store`. Raise Unavailable if there are too many.
+
+        A request by STOW-RS is counted as a whole, before its body is read.
+        """
+        with nullcontext() if source.kind == "stow" else self.uploads.admitted():
+            return await self._ingest(part, source, study_uid)
+
+    async def _ingest(self, part: AsyncIterator[bytes], source: Source, study_uid: str | None) -> StoreOutcome:
         largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
         limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
         profile = await self._profile(self.profile_of(source))
