@@ -46,13 +46,16 @@ lint:  ## Style, types and import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install-test  ## Measure beside Orthanc and write docs/performance.md
+$(VENV)/.installed-bench: $(VENV)/.installed-test setup.cfg
 	scripts/debian-packages benchmarks
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
 
-bench-quick: install-test  ## The same, shorter
-	scripts/debian-packages benchmarks
-	$(BIN)/python -m benchmarks --quick
+bench: $(VENV)/.installed-bench  ## Measure beside Orthanc and write docs/performance.md; ARGS="--only store,read"
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.installed-bench  ## The same, shorter
+	$(BIN)/python -m benchmarks --quick $(ARGS)
 
 clean:  ## Remove what was built and installed; never data
 	rm -rf $(VENV) viewer/dist viewer/ohif viewer/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, A_RELEASE_RQ, P_DATA_TF
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, P_DATA_TF
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
-    A_RELEASE,
     ImplementationClassUIDNotification,
     MaximumLengthNotification,
 )
@@ -22,7 +21,7 @@ from pynetdicom.presentation import PresentationContext
 from benchmarks.phantom import Instance
 from benchmarks.servers import Server
 
-_ASSOCIATE_AC, _DATA = 2, 4
+_ASSOCIATE_AC = 2
 _CONTEXT_ID = 1
 _IMPLEMENTATION_UID = "2.25.132386834573910485239471839204820194"
 #: As much as DCMTK sends in one PDU.
@@ -30,47 +29,33 @@ _MAX_PDU_BYTES = 131072
 _TIMEOUT_S = 60.0
 
 
-class Sender:
-    """One association, with the messages that it will send."""
+class Refused(Exception):
+    """An association was not accepted."""
 
-    def __init__(self, server: Server, instances: Sequence[Instance]) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", server.dicom_port), _TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._input = self._socket.makefile("rb")
-        self._socket.sendall(_associate(server.ae_title))
-        max_pdu_bytes = min(_accepted_length(*self._read()), _MAX_PDU_BYTES)
-        self._messages = [b"".join(_store_pdus(instance, max_pdu_bytes)) for instance in instances]
 
-    def send(self) -> None:
-        """Send all, one after the other; raise if one is not answered with success."""
-        answers = []
-        for message in self._messages:
-            self._socket.sendall(message)
-            answers.append(self._read())
-        for kind, pdu in answers:
-            status = _status(pdu) if kind == _DATA else None
-            if status != 0:
-                raise RuntimeError(f"an instance was answered with PDU {kind}, status {status}")
+def associate(server: Server) -> tuple[socket.socket, int]:
+    """Open an association: its connection, and the largest PDU that may be sent; raise Refused."""
+    opened = socket.create_connection(("127.0.0.1", server.dicom_port), _TIMEOUT_S)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        opened.sendall(_request(server.ae_title))
+        return opened, min(_accepted_length(*_read(opened)), _MAX_PDU_BYTES)
+    except BaseException:
+        opened.close()
+        raise
 
-    def close(self) -> None:
-        """Release the association."""
-        pdu = A_RELEASE_RQ()
-        pdu.from_primitive(A_RELEASE())
-        self._socket.sendall(pdu.encode())
-        self._read()
-        self._input.close()
-        self._socket.close()
 
-    def _read(self) -> tuple[int, bytes]:
-        """Type and bytes of the next PDU (PS3.8 section 9.3)."""
-        head = self._input.read(6)
+def _read(opened: socket.socket) -> tuple[int, bytes]:
+    """Type and bytes of the next PDU (PS3.8 section 9.3)."""
+    with opened.makefile("rb", buffering=0) as file:
+        head = file.read(6)
         if len(head) < 6:
-            raise RuntimeError("the server closed the association")
+            raise Refused("the connection was closed")
         kind, length = struct.unpack(">BxL", head)
-        return kind, head + self._input.read(length)
+        return kind, head + file.read(length)
 
 
-def _associate(ae_title: str) -> bytes:
+def _request(ae_title: str) -> bytes:
     context = PresentationContext()
     context.context_id = _CONTEXT_ID
     context.abstract_syntax, context.transfer_syntax = CTImageStorage, [ExplicitVRLittleEndian]
@@ -91,7 +76,7 @@ def _associate(ae_title: str) -> bytes:
 def _accepted_length(kind: int, data: bytes) -> int:
     """The largest PDU that the server takes, in bytes (PS3.8 Annex D.1; 0 is no limit)."""
     if kind != _ASSOCIATE_AC:
-        raise RuntimeError(f"the association was answered with PDU type {kind}")
+        raise Refused(f"answered with PDU type {kind}")
     pdu = A_ASSOCIATE_AC()
     pdu.decode(data)
     (context,) = pdu.to_primitive().presentation_context_definition_results_list
@@ -100,7 +85,8 @@ def _accepted_length(kind: int, data: bytes) -> int:
     return pdu.user_information.maximum_length or _MAX_PDU_BYTES
 
 
-def _store_pdus(instance: Instance, max_pdu_bytes: int) -> Iterator[bytes]:
+def pdus(instance: Instance, max_pdu_bytes: int) -> Iterator[bytes]:
+    """A C-STORE request and its data set."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = CTImageStorage, instance.instance_uid
@@ -111,11 +97,3 @@ def _store_pdus(instance: Instance, max_pdu_bytes: int) -> Iterator[bytes]:
         pdu = P_DATA_TF()
         pdu.from_primitive(primitive)
         yield pdu.encode()
-
-
-def _status(data: bytes) -> int:
-    pdu = P_DATA_TF()
-    pdu.decode(data)
-    message = C_STORE_RSP()
-    message.decode_msg(pdu.to_primitive())
-    return message.command_set.Status

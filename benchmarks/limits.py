@@ -17,7 +17,7 @@ from benchmarks.servers import ROOT, Server, Unavailable, await_http, free_port
 
 _NGINX = """
 daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 256; }}
+events {{ worker_connections 2048; }}
 http {{
   access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000; etag off;
   types {{}} default_type application/octet-stream;
@@ -48,14 +48,18 @@ class Nginx:
 
 @dataclass(frozen=True)
 class BareAiohttp:
-    """One process of aiohttp whose only handler answers with the saved bodies, from memory."""
+    """Processes of aiohttp whose only handler answers with the saved bodies, from memory."""
 
-    name: str = "aiohttp, memory"
+    processes: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"aiohttp, memory, {self.processes} process{'es' * (self.processes > 1)}"
 
     @contextmanager
     def start(self, folder: Path) -> Iterator[Server]:
         port = free_port()
-        command = [sys.executable, "-m", "benchmarks.bare_aiohttp", folder / "bodies", str(port)]
+        command = [sys.executable, "-m", "benchmarks.bare_aiohttp", folder / "bodies", str(port), str(self.processes)]
         with _served(self.name, command, folder / "aiohttp.log", port) as server:
             yield server
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -15,8 +17,9 @@ from typing import TypeVar
 from benchmarks.processes import ProcessTree
 
 T = TypeVar("T")
-_ANSWERS = 3
-_MAX_SECONDS = 30.0
+#: wrk counts answers that are complete: a slow server is given time for as many on each connection.
+_ANSWERS = 2
+_MAX_SECONDS = 20.0
 _SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -24,7 +27,8 @@ _SCRIPT = Path(__file__).with_name("load.lua")
 class Measurement:
     """One row on one server in one round.
 
-    `rate` is requests or instances a second, `megabytes_per_s` of bodies; `cpu_ms` is what a request cost the server.
+    `rate` is requests or instances a second, `megabytes_per_s` of bodies; `cpu_ms` is what a request cost the server,
+    `client_ms` what it cost who asked. `shares` are the requests that each of several clients sent.
     """
 
     rate: float
@@ -32,40 +36,80 @@ class Measurement:
     p50_ms: float | None = None
     p99_ms: float | None = None
     cpu_ms: float | None = None
+    client_ms: float | None = None
+    failed: int = 0
+    shares: Sequence[int] = ()
 
 
-def wrk(tree: ProcessTree, url: str, headers: Mapping[str, str], *, connections: int, seconds: float) -> Measurement:
-    """Ask for one URL again and again over `connections` connections, after two requests that warm it up."""
-    fetch([url], headers)
-    ((_, once_s),) = fetch([url], headers)
-    # wrk counts answers that are complete: let a slow server complete a few on each connection.
+def wrk(
+    tree: ProcessTree, urls: Sequence[str], headers: Mapping[str, str], *, connections: int, seconds: float
+) -> Measurement:
+    """Ask for URLs of one server in turn over `connections` connections, after some requests that warm it up.
+
+    Raise if a request fails.
+    """
+    fetch(urls[:1], headers)
+    once_s = min(time_s for _, time_s in fetch(urls[-3:] if len(urls) > 3 else urls[:1], headers))
     seconds = max(seconds, min(_MAX_SECONDS, _ANSWERS * connections * once_s))
-    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds:.0f}s", "--timeout", "60s"]
-    command += ["-s", str(_SCRIPT), *(f"-H{name}: {value}" for name, value in headers.items()), url]
-    output, cpu_s = costed(tree, lambda: subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found = crowd(tree, urls, headers, clients=1, connections=connections, seconds=seconds)
+    if found.failed:
+        raise RuntimeError(f"{found.failed} requests for {urls[0]} failed")
+    return found
+
+
+def crowd(
+    tree: ProcessTree,
+    urls: Sequence[str],
+    headers: Mapping[str, str],
+    *,
+    clients: int,
+    connections: int,
+    seconds: float,
+    apart: int = 0,
+) -> Measurement:
+    """Let several clients ask for URLs in turn, each over `connections` connections and from another place on.
+
+    Each is a thread of wrk; they begin `apart` URLs from one another. Failed requests are told, not raised.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".paths") as file:
+        file.write("\n".join("/" + url.split("/", 3)[3] for url in urls))
+        file.flush()
+        command = ["wrk", "-t", str(clients), "-c", str(clients * connections), "-d", f"{seconds:.0f}s"]
+        command += ["--timeout", "60s", "-s", str(_SCRIPT), *(f"-H{name}: {value}" for name, value in headers.items())]
+        command += [urls[0], *(["--", file.name, str(random.randrange(len(urls))), str(apart)] if urls[1:] else [])]
+        used = children_s()
+        output, cpu_s = costed(tree, lambda: subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     found = json.loads(output.strip().splitlines()[-1])
-    if found["failed"] or not found["requests"]:
-        raise RuntimeError(f"{found['failed']} of {found['requests']} requests for {url} failed:\n{output}")
-    rate = found["requests"] / found["seconds"]
+    requests = found["requests"]
+    if not requests:
+        raise RuntimeError(f"no request for {urls[0]} was answered:\n{output}")
     return Measurement(
-        rate,
-        found["bytes"] / found["seconds"] / 1e6,
-        found["p50_ms"],
-        found["p99_ms"],
-        1000 * cpu_s / found["requests"],
+        rate=requests / found["seconds"],
+        megabytes_per_s=found["bytes"] / found["seconds"] / 1e6,
+        p50_ms=found["p50_ms"],
+        p99_ms=found["p99_ms"],
+        cpu_ms=1000 * cpu_s / requests,
+        client_ms=1000 * (children_s() - used) / requests,
+        failed=found["failed"],
+        shares=found["shares"],
     )
 
 
 def download(tree: ProcessTree, urls: Sequence[str], headers: Mapping[str, str]) -> Measurement:
     """Get each URL once, one after the other, over one connection."""
-    (answers, seconds), cpu_s = costed(tree, lambda: _timed(lambda: fetch(urls, headers)))
-    times_ms = sorted(1000 * time_s for _, time_s in answers)
+    used = children_s()
+    begin = time.perf_counter()
+    answers, cpu_s = costed(tree, lambda: fetch(urls, headers))
+    seconds = time.perf_counter() - begin
+    taken_s = [time_s for _, time_s in answers]
     return Measurement(
-        len(answers) / seconds,
-        sum(size for size, _ in answers) / seconds / 1e6,
-        statistics.median(times_ms),
-        times_ms[min(len(times_ms) - 1, round(0.99 * len(times_ms)))],
-        1000 * cpu_s / len(answers),
+        rate=len(urls) / seconds,
+        # of the middle one: the first finds nothing warm, and curl's own start is in the total
+        megabytes_per_s=statistics.median(size / time_s for size, time_s in answers) / 1e6,
+        p50_ms=1000 * statistics.median(taken_s),
+        p99_ms=1000 * percentile(taken_s, 0.99),
+        cpu_ms=1000 * cpu_s / len(urls),
+        client_ms=1000 * (children_s() - used) / len(urls),
     )
 
 
@@ -99,10 +143,15 @@ def costed(tree: ProcessTree, work: Callable[[], T]) -> tuple[T, float]:
     return result, tree.cpu_s() - before
 
 
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    begin = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - begin
+def children_s() -> float:
+    """CPU seconds of the programs that were run and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of the values does not exceed."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def _quoted(value: str) -> str:

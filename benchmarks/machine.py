@@ -16,6 +16,8 @@ from benchmarks.servers import ROOT, Orthanc, Unavailable
 from gateway.config import MongoSettings
 from gateway.store.mongod import find_binary
 
+LOAD = "Load average before the run"
+
 
 def describe(scratch: Path) -> dict[str, str]:
     """Facts by name, in the order that they are told in."""
@@ -25,7 +27,7 @@ def describe(scratch: Path) -> dict[str, str]:
         "Memory": f"{memory_kb / 2**20:.0f} GiB",
         "File system of the data": _file_system(scratch),
         "System": f"{_pretty_name()}, Linux {platform.release()}",
-        "Load average before the run": ", ".join(f"{load:.1f}" for load in os.getloadavg()),
+        LOAD: ", ".join(f"{load:.1f}" for load in os.getloadavg()),
         "Isthmus": f"{version('isthmus')}, commit {_line('git', '-C', str(ROOT), 'describe', '--always', '--dirty')}",
         "Python": platform.python_version(),
         **{name: version(name) for name in ("aiohttp", "pymongo", "pydicom", "pynetdicom")},

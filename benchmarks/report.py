@@ -1,60 +1,98 @@
-"""Tells what was measured: docs/performance.md, of the tables, of `guide.md` (how to read them) and of `notes.md`."""
+"""Tells what was measured: docs/performance.md, of the results, of `guide.md` (how to read them) and of `notes.md`."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.plan import Plan
-from benchmarks.servers import Isthmus, Orthanc
-from benchmarks.table import Table, counted
+from benchmarks import read, store, targets
+from benchmarks.kept import Results, Taken
+from benchmarks.machine import LOAD
+from benchmarks.table import Figure, Sheet, Table
+from benchmarks.targets import THEIRS, TWO, Met
 
-OURS, THEIRS = Isthmus().name, Orthanc().name
 _HERE = Path(__file__).parent
 _LATENCY = "p50_ms"
 #: Closer to 1 than this a ratio says nothing: rounds on a quiet machine differ by as much.
 _NOISE = 0.05
+_BUSY_LOAD = 0.5
 _BUSY = (
-    "**The machine was busy with other work when this was taken** (load average {load}): rates and latencies are worse "
-    "and less even than they would be alone; CPU times are affected least."
+    "**The machine was busy with other work when some of this was taken** (load averages are below): rates and "
+    "latencies are worse and less even than they would be alone; CPU times are affected least."
+)
+_OPENING = (
+    "Written by `make {target}`. Do not edit: the words are in `benchmarks/guide.md` and `benchmarks/notes.md`. "
+    "Isthmus beside Orthanc on the same machine in the same run, medians over alternating rounds."
 )
 
 
-def document(plan: Plan, machine: Mapping[str, str], tables: Sequence[Table], minutes: float, memory: str) -> str:
-    """The whole page; `memory` is its section of that name."""
-    rounds = max(len(cell) for table in tables for cells in table.cells.values() for cell in cells.values())
-    load = machine["Load average before the run"]
+def document(results: Results, plan: str, drawn: Mapping[str, str], folder: str) -> str:
+    """The whole page; `drawn` are plots by file name below `folder`, with their words."""
+    plots = {name: f"![{words}]({folder}/{name})\n\n*{words}.*" for name, words in drawn.items()}
+    loads = [float(run.machine[LOAD].split(",")[0]) for run in results.runs]
     parts = [
         "# Performance",
-        f"Written by `make {'bench' if plan.name == 'full' else 'bench-quick'}` on {datetime.now(UTC):%Y-%m-%d}, in "
-        f"{minutes:.0f} minutes, medians over {counted(rounds, 'round')}. Do not edit: the words are in "
-        "`benchmarks/guide.md` and `benchmarks/notes.md`.",
-        *([_BUSY.format(load=load)] if float(load.split(",")[0]) > 0.5 else []),
+        _OPENING.format(target="bench" if plan == "full" else "bench-quick"),
+        *([_BUSY] if max(loads, default=0) > _BUSY_LOAD else []),
+        "## Targets",
+        *_targets(results),
+        plots.get("targets.svg", ""),
         "## Results",
-        *(_section(table) for table in tables),
-        "### CPU time of the server, milliseconds an instance or answer",
-        _cpu(tables),
-        "### Start and memory",
-        _costs(tables),
-        *_skipped(tables),
-        memory,
-        _behind(tables),
+        *(_table(table) for table in results.tables),
+        plots.get("latency.svg", ""),
+        "### CPU time, milliseconds an instance or answer",
+        _cpu(results),
+        *(_sheet(sheet) for sheet in results.sheets),
+        plots.get("growth.svg", ""),
+        "### Start and peak memory of the tables",
+        _costs(results),
+        *_skipped(results),
+        _behind(results),
         (_HERE / "notes.md").read_text().strip(),
         (_HERE / "guide.md").read_text().strip(),
-        "## The machine",
-        _markdown(["", ""], machine.items(), align="---"),
+        "## When and where",
+        _runs(results.runs),
+        _markdown(["", ""], _machine(results.runs), align="---"),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _section(table: Table) -> str:
+def _targets(results: Results) -> Iterator[str]:
+    heads = ["answers or instances a second, a study in MB/s", "1 worker", "2 workers", "Orthanc"]
+    heads += ["ratio, 1 / 2 workers", "asked", "of nginx, 1 / 2 workers", "asked", "met, 1 / 2 workers"]
+    yield _markdown(heads, map(_ratio_row, targets.ratios(results)))
+    rows = [
+        [most.name, _shown(found) + (most.unit if found is not None else ""), f"≤ {most.most:g}{most.unit}",
+         "not measured" if found is None else _yes(float(found) <= most.most)]
+        for most, found in targets.figures(results)
+    ]  # fmt: skip
+    yield _markdown(["", "measured", "asked", "met"], rows)
+
+
+def _ratio_row(met: Met) -> list[str]:
+    asked = met.target
+    share = f"≥ {asked.share:.0%}" if asked.share else ""
+    row = [asked.name, *map(_shown, met.rates), _shown(met.theirs)]
+    row += [_pair(met.ratios, "{:.2f}"), f"≥ {asked.times:g}", _pair(met.shares, "{:.0%}"), share]
+    verdicts = [_yes(one >= 1) if one is not None else "" for one in met.reached]
+    return [*row, " / ".join(filter(None, verdicts)) or "not measured"]
+
+
+def _yes(met: bool) -> str:
+    return "yes" if met else "**no**"
+
+
+def _pair(values: Sequence[float | None], form: str) -> str:
+    return " / ".join(form.format(value) for value in values if value is not None)
+
+
+def _table(table: Table) -> str:
     servers = _servers([table])
     limits = [column for column in table.columns if column not in servers]
     rows = []
     for row in table.rows:
-        ratio = _ratio(table.median(row, OURS), table.median(row, THEIRS), less_is_better=table.value == _LATENCY)
+        ratio = _ratio(table.median(row, TWO), table.median(row, THEIRS), less_is_better=table.value == _LATENCY)
         cells = {column: _cell(table, row, column) for column in table.columns}
         rows.append([row, *map(cells.get, servers), _shown(ratio), *map(cells.get, limits)])
     return f"### {table.title}: {table.unit}\n\n" + _markdown(["", *servers, "ratio", *limits], rows)
@@ -74,57 +112,79 @@ def _ratio(ours: float | None, theirs: float | None, *, less_is_better: bool) ->
     return theirs / ours if less_is_better else ours / theirs
 
 
+def _sheet(sheet: Sheet) -> str:
+    rows = [[name, *map(_shown, figures)] for name, figures in sheet.rows.items()]
+    return "\n\n".join(filter(None, [f"### {sheet.title}", sheet.words, _markdown(["", *sheet.heads], rows)]))
+
+
 def _servers(tables: Sequence[Table]) -> list[str]:
     """The columns that are servers, not limits of the machine; Orthanc last."""
     names = dict.fromkeys(name for table in tables for name in table.columns)
     return sorted((name for name in names if name.startswith(("Isthmus", "Orthanc"))), key=lambda name: name == THEIRS)
 
 
-def _cpu(tables: Sequence[Table]) -> str:
+def _cpu(results: Results) -> str:
+    """Of the servers, and of the client beside Isthmus: it shares the cores."""
+    tables = [results.table(title) for title in (store.TITLE, read.RATES, read.STUDIES)]
     columns = _servers(tables)
     rows = []
-    for table in tables[:2]:
+    for table in tables:
         for row in table.rows:
             cells = {column: table.median(row, column, "cpu_ms") for column in columns}
-            ratio = _ratio(cells.get(OURS), cells.get(THEIRS), less_is_better=True)
-            rows.append([row, *(_shown(cells[column]) for column in columns), _shown(ratio)])
-    return _markdown(["", *columns, "ratio"], rows)
+            ratio = _ratio(cells.get(TWO), cells.get(THEIRS), less_is_better=True)
+            client = table.median(row, TWO, "client_ms")
+            rows.append([row, *(_shown(cells[column]) for column in columns), _shown(ratio), _shown(client)])
+    return _markdown(["", *columns, "ratio", "the client"], rows)
 
 
-def _costs(tables: Sequence[Table]) -> str:
+def _costs(results: Results) -> str:
+    tables = [results.table(title) for title in (store.TITLE, read.RATES)]
     columns = _servers(tables)
-    store, read = tables[0].costs, tables[1].costs
     rows = []
-    for name, cost in (("ready after, seconds", store), ("ready again after, with data, seconds", read)):
-        values = {one: statistics.median(cost[one].started_s) for one in columns if one in cost}
-        rows.append([name, *(_shown(values.get(one)) for one in columns)])
-    for name, cost in (("peak memory while storing, MB", store), ("peak memory while reading, MB", read)):
-        values = {one: max(cost[one].peak_rss_bytes) / 1e6 for one in columns if one in cost}
-        rows.append([name, *(_shown(values.get(one)) for one in columns)])
+    for name, table in zip(("ready after, on new folders, s", "ready again after, with data, s"), tables, strict=True):
+        cells = [statistics.median(table.costs[one].started_s) if one in table.costs else None for one in columns]
+        rows.append([name, *map(_shown, cells)])
+    for name, table in zip(("peak memory while storing, MB", "peak memory while reading, MB"), tables, strict=True):
+        cells = [max(table.costs[one].peak_rss_bytes) / 1e6 if one in table.costs else None for one in columns]
+        rows.append([name, *map(_shown, cells)])
     return _markdown(["", *columns], rows)
 
 
-def _skipped(tables: Sequence[Table]) -> list[str]:
-    lines = [f"- {name}: {reason}." for table in tables for name, reason in table.skipped.items()]
+def _skipped(results: Results) -> list[str]:
+    lines = [f"- {name}: {reason}." for table in results.tables for name, reason in table.skipped.items()]
+    lines += [f"- The program `{run.program}` failed: {run.failure}." for run in results.runs if run.failure]
     return ["### Not measured", "\n".join(lines)] if lines else []
 
 
-def _behind(tables: Sequence[Table]) -> str:
+def _behind(results: Results) -> str:
     """Every row where Orthanc is ahead, worst first."""
     found = []
-    for table in tables:
+    for table in results.tables:
         for row in table.rows:
-            ratio = _ratio(table.median(row, OURS), table.median(row, THEIRS), less_is_better=table.value == _LATENCY)
+            ratio = _ratio(table.median(row, TWO), table.median(row, THEIRS), less_is_better=table.value == _LATENCY)
             if ratio is not None and ratio < 1 - _NOISE:
                 found.append((ratio, f"- {row} ({table.title}): {ratio:.2f}."))
-    return "## Where Isthmus is behind\n\n" + ("\n".join(line for _, line in sorted(found)) or "In no row of this run.")
+    return "## Where Isthmus is behind\n\n" + ("\n".join(line for _, line in sorted(found)) or "In no row.")
 
 
-def _shown(value: float | None) -> str:
+def _runs(runs: Sequence[Taken]) -> str:
+    rows = [[run.program, run.date, f"{run.minutes:.1f}", run.machine[LOAD], run.machine["Isthmus"]] for run in runs]
+    return _markdown(["program", "date", "minutes", "load average before", "Isthmus"], rows, align="---")
+
+
+def _machine(runs: Sequence[Taken]) -> list[tuple[str, str]]:
+    """The facts of the last run; what differs from run to run is said with each."""
+    facts = runs[-1].machine if runs else {}
+    return [(name, fact) for name, fact in facts.items() if name not in (LOAD, "Isthmus")]
+
+
+def _shown(value: Figure) -> str:
     """Three digits that mean something; nothing where nothing was measured."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value is None or isinstance(value, str):
+        return value or ""
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "---:") -> str:

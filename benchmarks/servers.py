@@ -37,10 +37,14 @@ class Server:
     started_s: float
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def url(self, path: str) -> str:
+        """Of a DICOMweb resource, or of a path from the root if it begins with a slash."""
+        return f"{self.dicomweb.rpartition('/')[0]}{path}" if path.startswith("/") else f"{self.dicomweb}/{path}"
+
     def get_json(self, path: str) -> list[dict]:
         """GET a DICOMweb resource as JSON."""
         headers = {"Accept": "application/dicom+json", **self.headers}
-        request = urllib.request.Request(f"{self.dicomweb}/{path}", headers=headers)
+        request = urllib.request.Request(self.url(path), headers=headers)
         with urllib.request.urlopen(request) as response:
             return json.load(response)
 
@@ -62,17 +66,23 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Isthmus:
-    """Isthmus with all of its defaults but those named here. Ray is off: nothing that is measured runs a plugin."""
+    """Isthmus with all of its defaults but those named here; `settings` are further ones, which `label` names.
+
+    Ray is off: nothing that is measured runs a plugin.
+    """
 
     workers: int = 2
     profile: str = "none"
     auth: str = "none"
+    label: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         profile = f", {self.profile}" if self.profile != "none" else ""
         auth = f", {self.auth}" if self.auth != "none" else ""
-        return f"Isthmus, {self.workers} worker{'s' * (self.workers > 1)}{profile}{auth}"
+        label = f", {self.label}" if self.label else ""
+        return f"Isthmus, {self.workers} worker{'s' * (self.workers > 1)}{profile}{auth}{label}"
 
     @contextmanager
     def start(self, folder: Path) -> Iterator[Server]:
@@ -80,7 +90,7 @@ class Isthmus:
         data = folder / "data"
         command = [sys.executable, "-m", "gateway.cli", "serve", "--data", data, "--auth", self.auth]
         command += ["--http", "127.0.0.1:0", "--dicom", "127.0.0.1:0", "--workers", str(self.workers)]
-        settings = {"ISTHMUS_INGEST__PROFILE": self.profile, "ISTHMUS_RAY__ENABLED": "false"}
+        settings = {"ISTHMUS_INGEST__PROFILE": self.profile, "ISTHMUS_RAY__ENABLED": "false", **self.settings}
         begin = time.perf_counter()
         with (
             running(command, folder / "serve.log", PYTHONPATH=str(ROOT), **settings) as process,
