@@ -15,7 +15,7 @@ from pydicom.tag import BaseTag
 from gateway.deid import stamps
 from gateway.deid.identity import Identity
 from gateway.deid.items import MAX_ITEMS_BYTES, ItemEncoder, NotEncodable
-from gateway.deid.learning import Lesson, can_teach
+from gateway.deid.learning import TEACHING, Lesson, can_teach
 from gateway.deid.memory import Context, Mark
 from gateway.deid.plan import Action
 from gateway.deid.policy import Refusal, check_class, check_pixels
@@ -79,10 +79,13 @@ class HeaderRun:
         """What is to be done with each element; private ones without a chance are gone at once."""
         plan, planned = self._deid.plan, []
         for tag, element in list(self._elements.items()):
-            if tag & 0x10000 and not plan.keeps_safe_private:
+            if not tag & 0x10000:
+                action, vr = plan.resolve(int(tag), element.VR)
+            elif plan.keeps_safe_private:
+                action, vr = plan.rule(self._ds, tag, element.VR)
+            else:
                 del self._elements[tag]
                 continue
-            action, vr = plan.rule(self._ds, tag, element.VR)
             if element.VR == "SQ":
                 element = self._known_again(element)
             planned.append((tag, element, action, vr))
@@ -112,7 +115,7 @@ class HeaderRun:
         if not self._deid.pseudonyms.is_issued(self._subject.patient_id.upper()):
             identity.add_number(self._subject.patient_id)
         for tag, element, action, vr in planned:
-            if element.value and can_teach(int(tag), action, vr):
+            if action in TEACHING and element.value and can_teach(int(tag), action, vr):
                 identity.add(self._facts(tag, element, action, vr))
         return identity
 
@@ -120,7 +123,7 @@ class HeaderRun:
         """What one element teaches."""
         memory, mark = self._memory, None
         if isinstance(element, RawDataElement) and len(element.value or b"") <= _MAX_VALUE_BYTES:
-            mark = (int(tag), element.VR, memory.digest(element.value), self._encodings, *element[5:7])
+            mark = (int(tag), element.VR, vr, memory.digest(element.value), self._encodings, *element[5:7])
             known = memory.facts.get(mark)
             if known is not None:
                 return known

@@ -15,6 +15,8 @@ from gateway.deid.values import Element, elements_of, encodings_of, text_of
 if TYPE_CHECKING:
     from gateway.deid.engine import Deidentifier
 
+#: What is done with elements from which anything may be learnt.
+TEACHING: Final = REMOVALS | {Action.RECURSE}
 _BIRTH_DATE: Final = 0x00100030
 
 
@@ -34,10 +36,10 @@ _PLACES: Final = _named("Institution", "Address", "Organization", "Issuer", "Spo
 
 
 def can_teach(tag: int, action: Action, vr: str) -> bool:
-    """Whether anything can be learnt from an element with which `action` is done."""
-    if action is Action.RECURSE:
+    """Whether anything can be learnt from an element with which `action`, one of TEACHING, is done."""
+    if action is Action.RECURSE or vr in {"SQ", "PN"}:
         return True
-    return action in REMOVALS and (vr in {"SQ", "PN"} or (vr in STRINGS and (tag in _IDENTIFIERS or tag in _PLACES)))
+    return vr in STRINGS and (tag in _IDENTIFIERS or tag in _PLACES)
 
 
 class Lesson:

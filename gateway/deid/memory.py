@@ -20,7 +20,7 @@ from gateway.deid.identity import Identity
 from gateway.deid.values import Element
 
 _MAX_KEPT_BYTES: Final = 1024
-_MAX_FACTS_BYTES: Final = 1 << 20
+_MAX_FACTS_BYTES: Final = 1 << 17
 _MAX_CONTEXT_BYTES: Final = 1 << 20
 _MAX_CONTEXTS: Final = 16
 _MAX_IDENTITY_CHARACTERS: Final = 4096
