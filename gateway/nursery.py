@@ -98,6 +98,7 @@ def begin(data_dir: Path) -> Nursery | None:
     Call it where nothing is open and no thread runs. The data folder has to be there.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    gc.freeze()  # a collection writes to all that it looks at, and pages that are written to are no longer shared
     if pid := os.fork():
         theirs.close()
         ours.setblocking(False)
@@ -127,7 +128,7 @@ def _import(data_dir: Path) -> None:
     if threads is None:
         del os.environ["OPENBLAS_NUM_THREADS"]  # plugins may use as many as they like
     gc.collect()
-    gc.freeze()  # a collection would write to pages that are shared
+    gc.freeze()
 
 
 def _bear(channel: socket.socket) -> Assignment | None:
