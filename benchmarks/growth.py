@@ -110,7 +110,7 @@ def _measure(plan: Plan, server: Server, studies: int, probe: Sequence[Instance]
         if len(answer) < search.finds:
             raise RuntimeError(f"{search.name} found {len(answer)} instead of {search.finds}")
         paths = [f"{search.path(one)}{_fields(number)}" for number, one in enumerate(chosen)]
-        yield search.name, _sent(server, paths, _JSON, plan.growth_s)
+        yield search.name, _sent(server, paths, _JSON, plan.growth_s, warm_up_s=plan.growth_s / 4)
     series = [f"{_series(Study(number))}/metadata" for number in range(min(studies, 200))]
     first, again, frame, frame_again, instance, stow = OTHERS
     yield first, _sent(server, series, _GZIP, plan.growth_s)
@@ -124,11 +124,16 @@ def _measure(plan: Plan, server: Server, studies: int, probe: Sequence[Instance]
         yield stow, sender.measure(plan.growth_s)[0]
 
 
-def _sent(server: Server, paths: Sequence[str], headers: dict[str, str], seconds: float) -> Measurement:
+def _sent(
+    server: Server, paths: Sequence[str], headers: dict[str, str], seconds: float, warm_up_s: float = 0.0
+) -> Measurement:
+    """Send each request once, as many as there is time for."""
     with (
         messages.batches([messages.getting(server, paths, headers)]) as batches,
         senders.posting(server, batches) as sender,
     ):
+        if warm_up_s:
+            sender.measure(warm_up_s)
         return sender.measure(seconds, once=True)[0]
 
 

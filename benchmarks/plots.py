@@ -19,6 +19,7 @@ _STYLE = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
+_ACROSS = 3  # plots of latencies beside each other
 _GROWTH_PARTS = (
     ("searching", [search.name for search in growth.SEARCHES]),
     ("reading and storing", growth.OTHERS),
@@ -69,9 +70,11 @@ def _growth(sheet: Sheet, path: Path) -> None:
         for color, name in enumerate(name for name in names if name in sheet.rows):
             p99 = [sheet.figure(name, head) for head in heads]
             p50 = [sheet.figure(name, head.replace("p99", "p50")) for head in heads]
-            axes.plot(sizes, p99, f"C{color % 10}", marker="o", markersize=3, label=name)
+            marker = "osv"[color // 10]
+            axes.plot(sizes, p99, f"C{color % 10}", marker=marker, markersize=4, label=name)
             axes.plot(sizes, p50, f"C{color % 10}", linestyle="--", linewidth=0.8)
-        axes.set(xscale="log", yscale="log", xlabel="instances in the catalogue", title=title)
+        _log(axes, sizes)
+        axes.set(xlabel="instances in the catalogue", title=title)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=7)
     parts[0].set_ylabel("milliseconds")
     _save(figure, path)
@@ -81,9 +84,12 @@ def _latencies(table: Table, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     rows = list(dict.fromkeys(row.rpartition("; ")[0] for row in table.rows))
-    figure, parts = plt.subplots(1, len(rows), figsize=(3.2 * len(rows), 3.4), sharey=True, squeeze=False)
+    lines = -(-len(rows) // _ACROSS)
+    figure, parts = plt.subplots(lines, _ACROSS, figsize=(10, 3.2 * lines), sharey=True, squeeze=False)
+    for empty in parts.flat[len(rows) :]:
+        empty.set_visible(False)
     columns = [column for column in (targets.ONE, targets.TWO, targets.THEIRS) if column in table.columns]
-    for axes, row in zip(parts[0], rows, strict=True):
+    for axes, row in zip(parts.flat, rows, strict=False):
         for color, column in enumerate(columns):
             for value, line in (("p99_ms", "-"), ("p50_ms", "--")):
                 points = list(_points(table, row, column, value))
@@ -91,10 +97,11 @@ def _latencies(table: Table, path: Path) -> None:
                 axes.plot(
                     *zip(*points, strict=True), f"C{color}", linestyle=line, marker="o", markersize=3, label=label
                 )
-        axes.set(xscale="log", yscale="log", xlabel="connections")
-        axes.set_title(row, fontsize=8, wrap=True)
-        axes.set_xticks(read.LEVELS, [str(level) for level in read.LEVELS])
-    parts[0][0].set_ylabel("milliseconds")
+        _log(axes, read.LEVELS)
+        axes.set_xlabel("connections")
+        axes.set_title(row, fontsize=8)
+    for line in parts:
+        line[0].set_ylabel("milliseconds")
     parts[0][0].legend(fontsize=7)
     _save(figure, path)
 
@@ -104,6 +111,14 @@ def _points(table: Table, row: str, column: str, value: str) -> Iterator[tuple[i
         found = table.median(read.latency_row(row, level), column, value)
         if found is not None:
             yield level, found
+
+
+def _log(axes, sizes: Sequence[int]) -> None:
+    """Both axes logarithmic, with plain numbers."""
+    axes.set(xscale="log", yscale="log")
+    axes.minorticks_off()
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _save(figure, path: Path) -> None:
