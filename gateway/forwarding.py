@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -47,7 +48,8 @@ class Forwarding:
         #: The path before every path of ours, as callers see it: empty, or such as `/isthmus` if a proxy strips that.
         self.prefix = parts.path.rstrip("/")
         self._public = Origin(parts.scheme, parts.netloc) if public_url else None
-        self._trusted = networks(trusted)
+        # The same few peers ask for thousands of things.
+        self._is_trusted = lru_cache(maxsize=1024)(partial(_is_within, networks(trusted)))
 
     def origin(self, request: web.Request) -> Origin:
         """The origin of a request, without what an untrusted peer claims or a malformed host."""
@@ -60,12 +62,13 @@ class Forwarding:
             host = said_host if _HOST.match(said_host) else host
         return Origin(scheme, host if _HOST.match(host) else "localhost")
 
-    def _is_trusted(self, peer: str | None) -> bool:
-        try:
-            address = ipaddress.ip_address(peer or "")
-        except ValueError:
-            return False
-        return any(address in network for network in self._trusted)
+
+def _is_within(trusted: Sequence[Network], peer: str | None) -> bool:
+    try:
+        address = ipaddress.ip_address(peer or "")
+    except ValueError:
+        return False
+    return any(address in network for network in trusted)
 
 
 def _said(request: web.Request) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import timedelta
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -124,6 +125,7 @@ def _hosts(settings: Settings) -> frozenset[str]:
     return frozenset({"localhost", public} if public else {"localhost"})
 
 
+@lru_cache(maxsize=1024)
 def _is_ours(host: str, allowed: frozenset[str]) -> bool:
     """Whether a Host header names this machine: a page elsewhere whose name resolves to it has another."""
     try:
