@@ -26,8 +26,8 @@ from gateway.intake.source import Buffer
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 CHARACTER_SET = 0x00080005
-#: Below are the elements of directories, above are padding and delimiters.
-_FIRST, _LAST = 0x00080000, 0xFFFC0000
+#: Before the first comes what is in directories, or text before its character set; after the last padding.
+_FIRST, _LAST = CHARACTER_SET, 0xFFFC0000
 VRS = {vr: vr.decode() for vr in LONG_VRS | SHORT_VRS}
 _TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _MAX_DEPTH = 20
@@ -93,15 +93,16 @@ class Elements:
         start, last = 0, _FIRST - 1
         for place in places:
             tag, vr, value, end = place
-            if not last < tag < _LAST:
-                raise Unusual
             if tag & 0xFFFF:
+                if not last < tag < _LAST:
+                    raise Unusual
                 raw = data[start:end]
                 found = recall(raw)
                 if found is None or vr == b"UN":
                     found = self._made(level, tag, vr, raw, value - start)
                 made[tag] = found
-            start, last = end, tag
+                last = tag
+            start = end
         return made
 
     def defined(self, tag: int, raw: bytes, encodings: Encodings) -> bytes:
@@ -115,6 +116,8 @@ class Elements:
             return element
         if vr == b"UN":
             level.check_unknown(tag)
+        elif vr == b"SQ":
+            level.check_creator(tag)
         if head == 12 and raw[6:8] != b"\0\0":
             raise Unusual
         value = raw[head:]
@@ -178,6 +181,7 @@ class Elements:
             if not last < tag < _LAST:
                 raise Unusual
             if vr == b"SQ" and length == UNDEFINED:
+                level.check_creator(tag)
                 level.elements[tag], at = self._sequence(level, tag, data, at, None)
             else:
                 head, at = at - start, at + length
@@ -205,19 +209,21 @@ class _Level:
 
     def check_unknown(self, tag: int) -> None:
         """Raise Unusual unless an element of VR UN is one of which nothing more is known."""
-        number = tag & 0xFFFF
-        if not tag >> 16 & 1 or number < 0x1000:
+        creator = self.check_creator(tag)
+        if not tag >> 16 & 1 or tag & 0xFFFF < 0x1000 or (creator and _is_known(tag, creator)):
             raise Unusual
-        creator = self.elements.get((tag & 0xFFFF0000) | number >> 8)
+
+    def check_creator(self, tag: int) -> str:
+        """The private creator of an element, if it has one; raise Unusual if pydicom would write it in another way."""
+        creator = self.elements.get((tag & 0xFFFF0000) | (tag & 0xFFFF) >> 8) if tag >> 16 & 1 else None
         if creator is None:
-            return
+            return ""
         values = creator.value.get("Value", [])
         text = str(values[0]) if len(values) == 1 else ""
         as_written = text.encode("ascii", "replace") + b" " * (len(text) % 2)
         if creator.stored[4:6] != b"LO" or creator.stored[8:] != as_written or text != text.strip():
             raise Unusual
-        if _is_known(tag, text):
-            raise Unusual
+        return text
 
 
 @lru_cache(4096)

@@ -23,6 +23,8 @@ from gateway.intake.header import SHORT_VRS, Place
 
 _DELIMITERS = 0xFFFE0000
 _VRS_BY_NAME = {name: vr for vr, name in VRS.items()}
+#: Text to which Specific Character Set does not apply (PS3.5 section 6.1.2.3).
+_ASCII_VRS = frozenset(b"AE AS CS DA DS DT IS TM UI UR".split())
 #: How pydicom reads what is empty.
 _EMPTY: dict[bytes, Any] = {vr: empty_value_for_VR(name, raw=True) for vr, name in VRS.items()}
 _SHORT_HEAD, _LONG_HEAD = struct.Struct("<HH2sH"), struct.Struct("<HH2sHL")
@@ -103,6 +105,8 @@ def _written(element: DataElement, encodings: str | list[str]) -> tuple[bytes, b
         raise Unusual from exc
     encoded = out.getvalue()
     _, vr, _, start = element_head(encoded, 0)
+    if vr in _ASCII_VRS and not encoded[start:].isascii():  # pydicom read it in a character set and writes it in none
+        raise Unusual
     return vr, encoded[:start], encoded[start:]
 
 
