@@ -70,7 +70,7 @@ def write(ds: Dataset) -> tuple[bytes, list[Place]]:
     out: list[bytes] = []
     places: list[Place] = []
     at = 0
-    for tag in sorted(ds.keys()):
+    for tag in sorted(ds.keys(), key=int):
         element = ds.get_item(tag)
         if isinstance(element, RawDataElement):
             vr, head = _head(element)
