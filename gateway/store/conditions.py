@@ -20,6 +20,7 @@ Condition = dict[str, Any]
 _AFTER = "\U0010ffff"
 #: The end of a value; a dollar sign would also match before a last line feed.
 _END = "(?!.)"
+_STUDY_DATE = ("00080020",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,20 @@ def conditions(
         (path, _leaf(_Field(path[-1], keys[path].vr, path in PARTS), match, fuzzy=fuzzy)) for path, match in matches
     ]
     return _nested(chosen, "keys.")
+
+
+def in_order(matches: Iterable[tuple[TagPath, Match]]) -> list[Condition]:
+    """What studies that match a range of StudyDate have in common by their place in the order of answers.
+
+    It leaves out none of them: with it the first page is read where the range begins, however long the range is.
+    """
+    found: list[Condition] = []
+    for path, match in matches:
+        if path == _STUDY_DATE and isinstance(match, Between | Span):
+            vr = "DA" if isinstance(match, Between) else "DT"
+            low, high = (end and canonical(vr, end) for end in (match.low, match.high))
+            found.append({"sort": _bounds(low, high)})
+    return found
 
 
 def all_of(clauses: list[Condition]) -> Condition:
@@ -125,10 +140,14 @@ def _range(field: str, low: str | None, high: str | None, *, ends: bool = True) 
 
     An open lower end leaves out what has no value.
     """
+    return {field: {"$elemMatch": _bounds(low, high, ends=ends)}}
+
+
+def _bounds(low: str | None, high: str | None, *, ends: bool = True) -> Condition:
     bounds = {"$gte": low} if low else {"$gt": ""}
     if high is not None:
         bounds["$lt"] = high + (":" if ends else _AFTER)  # a colon sorts after the digits and the point
-    return {field: {"$elemMatch": bounds}}
+    return bounds
 
 
 def _pattern(field: _Field, pattern: str) -> Condition:

@@ -45,7 +45,7 @@ def are_ready(query: Query) -> bool:
 def fields(query: Query) -> dict[str, int]:
     """The fields of a row that make an item."""
     if are_ready(query):
-        return {"item": 1}
+        return {"item": 1, "_id": 0}
     if query.level is Level.STUDY:
         return {"attributes": 1}
     if query.level is Level.SERIES:
@@ -54,29 +54,30 @@ def fields(query: Query) -> dict[str, int]:
 
 
 def items(query: Query, documents: list[Document], parents: Parents) -> list[JsonDataSet]:
-    """The items of a page."""
-    return [_item(query, document, parents) for document in documents]
+    """The items of a page: the default attributes of its level and of the levels that the path leaves open, and what
+    was asked for besides.
+    """
+    defaults = _defaults(query)
+    wanted = None if query.include is None else sorted(defaults | {path[0] for path in query.include})
+    return [_item(query, _attributes(query, document, parents), defaults, wanted) for document in documents]
 
 
-def _item(query: Query, document: Document, parents: Parents) -> JsonDataSet:
-    """One result: the default attributes of its level and of the levels that the path leaves open, and the included."""
-    attributes = _attributes(query, document, parents)
-    if query.include is None:
-        chosen = attributes
-    else:
-        wanted = _defaults(query) | {path[0] for path in query.include}
-        chosen = {tag: attributes.get(tag) for tag in wanted} | _private(query, attributes)
-        _prune(chosen, query.include, wanted=_defaults(query))
-    return _ascending(_defaults(query), chosen)
+def _item(
+    query: Query, attributes: Mapping[str, Any], defaults: frozenset[str], wanted: list[str] | None
+) -> JsonDataSet:
+    if query.include is None or wanted is None:
+        return _ascending(defaults, attributes)
+    chosen = {tag: attributes.get(tag) for tag in wanted} | _private(query, attributes)
+    _prune(chosen, query.include, wanted=defaults)
+    return _ascending(defaults, chosen)
 
 
 def _ascending(defaults: frozenset[str], chosen: Mapping[str, Any]) -> JsonDataSet:
     """Attributes ascending by tag; of those without a value the default ones, empty."""
-    required = defaults - CONDITIONAL
     return {
         tag: element or {"vr": dictionary_VR(int(tag, 16))}
         for tag, element in sorted(chosen.items())
-        if element is not None or tag in required
+        if element is not None or (tag in defaults and tag not in CONDITIONAL)
     }
 
 

@@ -15,7 +15,7 @@ from dicomweb.ready import ReadyItems
 from dicomweb.resource import Level
 from gateway.store import driver, items
 from gateway.store.catalogue import Catalogue
-from gateway.store.conditions import Condition, all_of, conditions
+from gateway.store.conditions import Condition, all_of, conditions, in_order
 from gateway.store.scheme import PARTS, Scheme
 
 #: Results after a page that are counted: a million take half a second.
@@ -36,6 +36,7 @@ _IDENTITY = {
 _IN_ONE_TEXT = frozenset(path[0] + "s" for path in PARTS)
 Run = Callable[..., Awaitable[Any]]
 Index = list[tuple[str, int]]
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,15 @@ class _Search:
         query = self._query
         condition = await self._condition()
         index = self._covering(condition)
-        rows = await self._page(condition, index)
-        found = rows[: query.limit]
-        remaining, is_exact = await self._remaining(condition, index) if len(rows) > len(found) else (0, True)
-        if 0 < self._breadth.max_matches < query.offset + len(found) + remaining:
+        if index is None:
+            rows = await self._rows(condition, items.fields(query), limit=query.limit + 1)
+            found = rows[: query.limit]
+            after = await self._count(condition) if len(rows) > query.limit else 0
+        else:
+            found, after = await self._covered(condition, index)
+        if 0 < self._breadth.max_matches < query.offset + len(found) + after:
             raise TooLarge(_TOO_BROAD)
-        return SearchPage(await self._items(found), remaining, is_exact)
+        return SearchPage(await self._items(found), min(after, self._bound), after <= self._bound)
 
     async def _items(self, found: list[dict[str, Any]]) -> Sequence[JsonDataSet]:
         if items.are_ready(self._query):
@@ -101,29 +105,31 @@ class _Search:
             return cast("list[JsonDataSet]", await self._run(items.items, self._query, found, parents))
         return items.items(self._query, found, parents)
 
-    async def _page(self, condition: Condition, index: Index | None) -> list[dict[str, Any]]:
-        """The rows of the page. With an index that covers the question only those rows are read that are answered."""
-        query = self._query
-        collection = self._db[_COLLECTION[query.level]]
-        options = self._options()
-        if index is None:
-            rows: list[dict[str, Any]] = await collection.find(condition, items.fields(query), **options).to_list(None)
-            return rows
-        found = await collection.find(condition, {"_id": 1, "sort": 1}, hint=index, **options).to_list(None)
-        identities = [row["_id"] for row in found]
-        cursor = collection.find({"_id": {"$in": identities}}, items.fields(query), batch_size=len(found) + 1)
-        by_identity = {row["_id"]: row async for row in cursor}
-        return [by_identity[identity] for identity in identities if identity in by_identity]
-
-    def _options(self) -> dict[str, Any]:
-        """Which rows of those that match, and in which order, in one reply."""
+    async def _rows(self, condition: Condition, fields: dict[str, int], *, limit: int, **more: Any) -> list[Document]:
+        """The first rows of those that match, in order, in one reply."""
         query = self._query
         sort = _SORT[query.level]
         if query.level is Level.INSTANCE and query.study_uid is None:
-            sort = [("_id", 1)]  # of all studies: the order of the indexes of keys
-        limit = query.limit + 1
-        options = {"sort": sort, "skip": query.offset, "limit": limit, "batch_size": limit + 1}
-        return options | {"max_time_ms": self._timeout_ms}
+            sort = [("_id", 1)]  # of all studies: the order in which the indexes of keys end
+        cursor = self._db[_COLLECTION[query.level]].find(
+            condition, fields, sort=sort, skip=query.offset, limit=limit, batch_size=limit + 1,
+            max_time_ms=self._timeout_ms, **more,
+        )  # fmt: skip
+        found: list[Document] = await cursor.to_list(None)
+        return found
+
+    async def _covered(self, condition: Condition, index: Index) -> tuple[list[Document], int]:
+        """The page, and how many are after it, by one look through an index; only rows that are answered are read."""
+        query = self._query
+        fields = {"_id": 1, "sort": 1}
+        matching = await self._rows(condition, fields, limit=query.limit + self._bound + 1, hint=index)
+        identities = [row["_id"] for row in matching[: query.limit]]
+        cursor = self._db[_COLLECTION[query.level]].find(
+            {"_id": {"$in": identities}}, items.fields(query) | {"_id": 1}, batch_size=query.limit + 1
+        )
+        by_identity = {row["_id"]: row async for row in cursor}
+        found = [by_identity[identity] for identity in identities if identity in by_identity]
+        return found, max(0, len(matching) - query.limit)
 
     def _covering(self, condition: Condition) -> Index | None:
         """The index that answers which studies hold a part of a text, and in which order, if nothing else is asked."""
@@ -134,18 +140,23 @@ class _Search:
                 return [(field, 1), *_SORT[Level.STUDY]]
         return None
 
-    async def _remaining(self, condition: Condition, index: Index | None) -> tuple[int, bool]:
-        """How many match after the page, and whether that is all: they are counted up to a bound."""
-        before = self._query.offset + self._query.limit
-        bound = max(_COUNTED, self._breadth.max_matches - before) + 1
-        options = {"skip": before, "limit": bound, "maxTimeMS": self._timeout_ms} | ({"hint": index} if index else {})
-        count = int(await self._db[_COLLECTION[self._query.level]].count_documents(condition, **options))
-        return min(count, bound - 1), count < bound
+    @property
+    def _bound(self) -> int:
+        """How many matches after the page are counted."""
+        return max(_COUNTED, self._breadth.max_matches - self._query.offset - self._query.limit)
+
+    async def _count(self, condition: Condition) -> int:
+        """How many match after the page; one more than the bound stands for all that are more."""
+        options = {"skip": self._query.offset + self._query.limit, "limit": self._bound + 1}
+        rows = self._db[_COLLECTION[self._query.level]]
+        return int(await rows.count_documents(condition, maxTimeMS=self._timeout_ms, **options))
 
     async def _condition(self) -> Condition:
         """The condition on the rows of the query's level; upper keys narrow it to their studies and series."""
         level = self._query.level
         clauses = self._named(level) + self._of(level)
+        if level is Level.STUDY:
+            clauses += in_order(self._query.matches)
         if level is not Level.STUDY and (studies := self._of(Level.STUDY)):
             found = await self._identities(Level.STUDY, self._named(Level.STUDY) + studies)
             clauses.append({"study_uid": {"$in": [row["_id"] for row in found]}})

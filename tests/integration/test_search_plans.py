@@ -7,7 +7,7 @@ import pytest
 from dicomweb.query_parse import parse, split
 from dicomweb.resource import Level, Resource
 from gateway.store import items
-from gateway.store.search import _SORT, Breadth, _at_once, _Search, search
+from gateway.store.search import _COLLECTION, _SORT, Breadth, _at_once, _Search, search
 
 STUDIES = 10_000
 NAMES = "SMITH MEYER GARCIA WANG KOWALSKI MUELLER NGUYEN IVANOV ROSSI BROWN DUPONT SATO".split()
@@ -28,6 +28,25 @@ def study(number: int, choose: random.Random) -> dict:
     return {tag: {"vr": vr, "Value": [value]} for tag, (vr, value) in values.items()}
 
 
+def series(scheme, study_uid):
+    attributes = {"00080060": {"vr": "CS", "Value": ["CT"]}}
+    return {
+        "_id": f"{study_uid}/{study_uid}.1", "study_uid": study_uid, "series_uid": f"{study_uid}.1",
+        "attributes": attributes, "keys": scheme.search_keys(attributes, Level.SERIES), "scheme": scheme.id,
+    }  # fmt: skip
+
+
+def instance(scheme, study_uid):
+    attributes = {
+        "00080016": {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.2"]},
+        "00200013": {"vr": "IS", "Value": [1]},
+    }
+    return {
+        "_id": f"{study_uid}.1.1", "study_uid": study_uid, "series_uid": f"{study_uid}.1", "number": 1,
+        "keys": scheme.search_keys(attributes, Level.INSTANCE), "scheme": scheme.id, "key": study_uid,
+    }  # fmt: skip
+
+
 @pytest.fixture
 async def full(core):
     """A catalogue with studies enough to tell an index from none."""
@@ -44,13 +63,28 @@ async def full(core):
             }
         )  # fmt: skip
     for start in range(0, STUDIES, 1000):
-        await core.catalogue.db.studies.insert_many(rows[start : start + 1000])
+        page = rows[start : start + 1000]
+        await core.catalogue.db.studies.insert_many(page)
+        await core.catalogue.db.series.insert_many([series(scheme, row["_id"]) for row in page])
+        await core.catalogue.db.instances.insert_many([instance(scheme, row["_id"]) for row in page])
     return core
+
+
+async def examined(core, level, text):
+    """How many keys of indexes and how many rows MongoDB looks at for the page that answers a search."""
+    query = parse(level, split(text)).query
+    asked = _Search(core.catalogue.db, query, core.catalogue.scheme, Breadth(), _at_once)
+    collection = core.catalogue.db[_COLLECTION[level]]
+    order = [("_id", 1)] if level is Level.INSTANCE and query.study_uid is None else _SORT[level]
+    page = {"sort": order, "skip": query.offset, "limit": query.limit + 1}
+    explained = await collection.find(await asked._condition(), items.fields(query), **page).explain()
+    assert "COLLSCAN" not in str(explained["queryPlanner"]["winningPlan"]), text
+    statistics = explained["executionStats"]
+    return statistics["totalKeysExamined"], statistics["totalDocsExamined"]
 
 
 @pytest.mark.timeout(600)
 async def test_no_search_reads_more_than_it_must(full):
-    db = full.catalogue.db
     for text, most in [
         ("PatientID=MRN0005000", 2),
         ("AccessionNumber=A00000077", 2),
@@ -65,13 +99,42 @@ async def test_no_search_reads_more_than_it_must(full):
         ("PatientName=smyth,xq&fuzzymatching=true", 2000),
         ("PatientName=KOWALSKIEZ^B", 60),
         ("PatientName=IVANOVS*&limit=3000", 600),
-        ("limit=50", 60),
     ]:
-        query = parse(Level.STUDY, split(text)).query
-        condition = await _Search(db, query, full.catalogue.scheme, Breadth(), _at_once)._condition()
-        explained = await db.studies.find(condition, sort=_SORT[Level.STUDY], limit=query.limit).explain()
-        assert "COLLSCAN" not in str(explained["queryPlanner"]["winningPlan"]), text
-        assert explained["executionStats"]["totalDocsExamined"] <= most, text
+        _, rows = await examined(full, Level.STUDY, text)
+        assert rows <= most, text
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("level", "text"),
+    [
+        (Level.STUDY, "limit=50"),
+        (Level.STUDY, "StudyDate=20000101-20191231&limit=50"),
+        (Level.STUDY, "StudyDate=-20100101&limit=50"),
+        (Level.STUDY, "StudyDate=20050101-20100101&StudyTime=10-12&limit=50"),
+        (Level.STUDY, "ModalitiesInStudy=CT&limit=50"),
+        (Level.STUDY, "StudyDescription=CT ABDOMEN&limit=50"),
+        (Level.STUDY, 'StudyID=""&emptyvaluematching=true&limit=50'),
+        (Level.SERIES, "limit=50"),
+        (Level.SERIES, "Modality=CT&limit=50"),
+        (Level.INSTANCE, "limit=50"),
+        (Level.INSTANCE, "SOPClassUID=1.2.840.10008.5.1.4.1.1.2&limit=50"),
+        (Level.INSTANCE, "InstanceNumber=1&limit=50"),
+    ],
+)
+async def test_a_first_page_costs_what_it_shows_however_much_matches(full, level, text):
+    keys, rows = await examined(full, level, text)
+    assert 51 <= keys <= 60
+    assert rows <= 60
+
+
+async def test_what_is_after_a_page_is_counted_up_to_a_bound(full):
+    page = await search(full.catalogue, parse(Level.STUDY, split("limit=50")).query)
+    assert (len(page.items), page.remaining, page.is_exact) == (50, 1000, False)
+    page = await search(full.catalogue, parse(Level.STUDY, split("PatientName=*sato*&limit=50")).query)
+    assert (len(page.items), page.is_exact) == (50, True)
+    page = await search(full.catalogue, parse(Level.STUDY, split("limit=50&offset=9940")).query)
+    assert (len(page.items), page.remaining, page.is_exact) == (50, 10, True)
 
 
 async def test_a_part_of_a_name_is_found_in_the_index_alone(full):
