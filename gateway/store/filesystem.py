@@ -206,7 +206,7 @@ class _FileReader(ObjectReader):
         return _OpenFile(descriptor, self._threads)
 
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        count = self._end(offset, length) - offset
+        count = self.end(offset, length) - offset
         if count <= _AT_ONCE_BYTES:
             data = page_cache.read(str(self._path), offset, count)
             if data is not None:
@@ -214,7 +214,7 @@ class _FileReader(ObjectReader):
         return await self._threads.run(_read_file, self._path, offset, count)
 
     async def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        end = self._end(offset, length)
+        end = self.end(offset, length)
         file = _File(self._path, _open_old)
         try:
             while True:
@@ -225,9 +225,6 @@ class _FileReader(ObjectReader):
                 offset += len(chunk)
         finally:
             await asyncio.shield(self._threads.run(file.close))
-
-    def _end(self, offset: int, length: int | None) -> int:
-        return max(offset, self._size if length is None else min(self._size, offset + length))
 
 
 class _FileWriter(ObjectWriter):

@@ -78,6 +78,10 @@ class ObjectReader(ABC):
     def size(self) -> int:
         """Length in bytes."""
 
+    def end(self, offset: int, length: int | None) -> int:
+        """Where a range ends: at the end of the object at the latest, and not before it begins."""
+        return max(offset, self.size if length is None else min(self.size, offset + length))
+
     @abstractmethod
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Read a range; short at the end of the object. Raises ObjectNotFound, StoreUnavailable."""

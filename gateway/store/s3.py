@@ -189,8 +189,8 @@ class _S3Reader(ObjectReader):
         return b"".join([chunk async for chunk in self.stream(offset, length)])
 
     async def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        end = self._size if length is None else min(self._size, offset + length)
-        if end <= offset:  # no Range header can ask for nothing
+        end = self.end(offset, length)
+        if end == offset:  # no Range header can ask for nothing
             await self._bucket.call("head_object", self._key)
             return
         answer = await self._bucket.call("get_object", self._key, Range=f"bytes={offset}-{end - 1}")
