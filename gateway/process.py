@@ -16,10 +16,9 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
-
 from dicomweb.errors import IsthmusError
 from gateway import logs, opening
+from gateway.accepting import Acceptor, Shares
 from gateway.app import SHUTDOWN_TIMEOUT_S, create_app
 from gateway.archive import Source
 from gateway.assignment import Assignment, Role
@@ -42,6 +41,8 @@ logger = logging.getLogger(__name__)
 #: Parameters of glibc's malloc (malloc.h). Left to itself it takes each buffer of 128 KiB and more from the system anew
 #: and gives it back at once: of 1.0 ms for storing 0.5 MB over HTTP, the archive apart, 0.3 ms were page faults.
 _MALLOC = {-1: 8 << 20, -3: 4 << 20, -8: 4}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX
+#: After SIGTERM; the parent kills a little earlier.
+_END_WITHIN_S = 12
 _SWEEP_EVERY_S = 3600.0
 _DELETIONS_EVERY_S = 10.0
 _DERIVE_EVERY_S = 1.0
@@ -66,7 +67,12 @@ def _keep_freed_memory() -> None:
 async def _run(assignment: Assignment) -> None:
     logs.keep_texts_out(asyncio.get_running_loop())
     work = asyncio.ensure_future(_work(assignment))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+
+    def end() -> None:
+        signal.alarm(_END_WITHIN_S)  # whose parent was killed has nobody else to end it if it hangs
+        work.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
     await work
 
 
@@ -87,16 +93,18 @@ async def _set_up(assignment: Assignment, core: Core) -> None:
 
 
 async def _serve_http(assignment: Assignment, core: Core) -> None:
+    settings = assignment.settings
     app = await create_app(core, dicom_address=assignment.dicom_address, demo=assignment.demo)
     runner = Runner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
-    try:
-        listener = socket.socket(fileno=assignment.listener)
-        await web.SockSite(runner, listener, ssl_context=_tls(assignment.settings)).start()
-        _announce(assignment)
-        await asyncio.Event().wait()
-    finally:
-        await runner.cleanup()
+    with contextlib.closing(Shares(settings.data.dir / "http.connections", settings.http.workers)) as shares:
+        try:
+            listener = socket.socket(fileno=assignment.listener)
+            acceptor = Acceptor(listener, runner.connections, shares, _tls(settings))
+            _announce(assignment)
+            await acceptor.run()
+        finally:
+            await runner.cleanup()
 
 
 async def _serve_dicom(assignment: Assignment, core: Core) -> None:
