@@ -118,6 +118,27 @@ class ObjectStoreContract:
         assert await reader.read(offset, length) == expected
         assert b"".join([chunk async for chunk in reader.stream(offset, length)]) == expected
 
+    @pytest.mark.parametrize("pieces", [1, 3, 5000])
+    async def test_writing_in_a_thread(self, store: ObjectStore, pieces: int) -> None:
+        data, key = os.urandom(10_000), new_key()
+        step = len(data) // pieces
+        cut = [memoryview(data)[at : at + step] for at in range(0, len(data), step)]
+        writer = await store.create(key)
+        for part, last in ((cut[:1], False), ([*cut[1:], b""], True)):
+            if not await asyncio.to_thread(writer.write_now, part, last=last):
+                for piece in part:
+                    await writer.write(piece)
+        assert await writer.commit() == len(data)
+        assert await self.raw_get(key) == data
+
+    async def test_abort_of_what_a_thread_wrote_leaves_nothing(self, store: ObjectStore) -> None:
+        for last in (False, True):
+            key = new_key()
+            writer = await store.create(key)
+            await asyncio.to_thread(writer.write_now, [bytes(1000)], last=last)
+            await writer.abort()
+            assert await self.raw_get(key) is None
+
     async def test_many_writers_at_once(self, store: ObjectStore) -> None:
         objects = {new_key(): os.urandom(100_000 + number) for number in range(24)}
         await asyncio.gather(*(store.put(key, data) for key, data in objects.items()))
