@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import web
@@ -24,18 +25,33 @@ _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Leng
 class Runner(web.AppRunner):
     """Runs an application behind connections that answer errors as it does."""
 
-    async def _make_server(self) -> web.Server:
+    #: Takes connections, once it is set up.
+    connections: Server
+
+    async def _make_server(self) -> Server:
         made = await super()._make_server()
-        return _Server(
+        self.connections = Server(
             made.request_handler,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
+        return self.connections
 
 
-class _Server(web.Server):
+class Server(web.Server):
+    """Serves connections, and tells when one ends."""
+
+    on_lost: Callable[[], None] | None = None
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """A connection is gone."""
+        super().connection_lost(handler, exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
     def __call__(self) -> RequestHandler:
+        """The protocol of one connection."""
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
