@@ -25,6 +25,7 @@ from gateway.intake.elements import Elements
 from gateway.intake.header_memory import HeaderMemory
 from gateway.intake.taking import IngestLimits, Treatment
 from gateway.store import driver
+from gateway.store.arrivals import Retirement
 from gateway.store.catalogue import Catalogue
 from gateway.store.keystate import KeyStates
 from gateway.store.metadata import MetadataReader
@@ -78,6 +79,7 @@ class Archive:
         ingest = settings.ingest
         self.uploads = Uploads(max_uploads=ingest.max_uploads, max_bytes=ingest.max_upload_mb << 20)
         self._elements = Elements()
+        self._retirement = Retirement(catalogue.db)
         self._profiles: dict[str, Deidentifier] = {}
         self._treatments: dict[str, WorkitemDeidentifier | None] = {}
         #: Makes de-identified copies of what is stored, whatever profile it was stored under.
@@ -166,6 +168,7 @@ class Archive:
             for key in set(keys) - await self.catalogue.referenced(keys):
                 await self.objects.delete(key)
                 removed += 1
+        await self._retirement.step()
         if removed:
             logger.info("swept %d unreferenced objects", removed)
         return removed

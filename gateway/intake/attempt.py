@@ -10,13 +10,13 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from dicomweb import dicom_json
 from dicomweb.errors import BadRequest, Conflict, NotDicom, Refused, TooLarge, Unavailable
 from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
 from gateway.intake.header_memory import HeaderMemory, Lease
 from gateway.intake.source import Buffer, ByteSource, Short
 from gateway.intake.taking import WHOLE_BYTES, Taking, Treatment
+from gateway.store import items
 from gateway.store.catalogue import Catalogue, InstanceRow
 from gateway.store.objects import ObjectStore, ObjectWriter, new_key
 from gateway.workers import Workers
@@ -88,13 +88,10 @@ class Ingest:
 
     def _row(self, taking: Taking, key: str) -> InstanceRow:
         stored, frames, scheme = taking.stored, taking.frames, self.catalogue.scheme
-        attributes = scheme.attributes(stored.attributes)
-        json_gzip = stored.json_gzip
-        other = len(json_gzip) + len(frames.pack())
-        # what is kept ready is a part of the JSON: nearly always that alone tells that there is room
-        if other + len(stored.json) > _MAX_ROW_BYTES and other + len(dicom_json.dumps(attributes)) > _MAX_ROW_BYTES:
+        where, json_gzip = stored.resource, stored.json_gzip
+        item = items.ready_instance(stored.attributes, where, stored.transfer_syntax_uid)
+        if len(json_gzip) + len(frames.pack()) + len(item) > _MAX_ROW_BYTES:
             raise TooLarge("The header of the DICOM object is larger than the catalogue takes.")
-        where = stored.resource
         return InstanceRow(
             study_uid=where.study_uid,
             series_uid=where.series_uid or "",
@@ -109,7 +106,8 @@ class Ingest:
             frames=frames,
             pixel_offset=stored.pixel_offset,
             keys=scheme.search_keys(stored.attributes, Level.INSTANCE),
-            attributes=attributes,
+            number=items.instance_number(stored.attributes),
+            item=item,
             json_gzip=json_gzip,
             source=self.source,
         )

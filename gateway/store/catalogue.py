@@ -23,7 +23,7 @@ from dicomweb.pixels.frames import FrameTable
 from dicomweb.ports import StoredInstance
 from dicomweb.remembered import Remembered
 from dicomweb.resource import Level, Resource
-from gateway.store import arrivals, changes, derived, driver, items
+from gateway.store import arrivals, changes, derived, driver
 from gateway.store.arrivals import FEED, Overtaken, Position, Stream
 from gateway.store.changes import MAX_RECORDED
 from gateway.store.generations import Generations
@@ -43,7 +43,8 @@ class InstanceRow:
     """An instance as the catalogue keeps it.
 
     `digest` is the sameness of what was received, `stored_digest` of what is kept, `checksum` of the whole stored file;
-    `keys` and `attributes` come from `scheme.py`, `json_gzip` is the compressed DICOM JSON.
+    `keys` come from `scheme.py`, `number` and `item`, the text of a search result, from `items.py`; `json_gzip` is the
+    compressed DICOM JSON.
     """
 
     study_uid: str
@@ -59,24 +60,16 @@ class InstanceRow:
     frames: FrameTable
     pixel_offset: int
     keys: dict[str, Any]
-    attributes: dict[str, Any]
+    number: int
+    item: bytes
     json_gzip: bytes
     source: str
 
     def document(self, arrival: int, at: datetime, scheme_id: str) -> dict[str, Any]:
         """The document of the row."""
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        attributes = fields.pop("attributes")["instance"]
-        resource = Resource(self.study_uid, self.series_uid, fields.pop("instance_uid"))
-        return fields | {
-            "_id": resource.instance_uid,
-            "frames": self.frames.pack(),
-            "arrival": arrival,
-            "at": at,
-            "number": _instance_number(attributes),
-            "item": items.ready_instance(attributes, resource, self.transfer_syntax_uid),
-            "scheme": scheme_id,
-        }
+        fields["_id"] = fields.pop("instance_uid")
+        return fields | {"frames": self.frames.pack(), "arrival": arrival, "at": at, "scheme": scheme_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,15 +450,6 @@ def _weight(instance: StoredInstance) -> int:
 def _first(attributes: dict[str, Any], tag: str) -> str:
     values = (attributes or {}).get(tag, {}).get("Value") or [""]
     return str(values[0])
-
-
-def _instance_number(attributes: dict[str, Any]) -> int:
-    """InstanceNumber for sorting; instances without one come last."""
-    value = (attributes.get("00200013", {}).get("Value") or [None])[0]
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return 1 << 31
 
 
 def key_indexes(scheme: Scheme, collection: str, *, extra: bool) -> list[IndexModel]:

@@ -36,6 +36,12 @@ def ready_instance(attributes: Mapping[str, Any], resource: Resource, transfer_s
     return ready(Level.INSTANCE, {**attributes, **known}, resource)
 
 
+def instance_number(attributes: Mapping[str, Any]) -> int:
+    """InstanceNumber for sorting; instances without one that is an IS (PS3.5 section 6.2) come last."""
+    value = (attributes.get("00200013", {}).get("Value") or [None])[0]
+    return value if isinstance(value, int) and abs(value) < 1 << 31 else 1 << 31
+
+
 def are_ready(query: Query) -> bool:
     """Whether the items of an answer are ready in their rows."""
     named = {Level.STUDY: True, Level.SERIES: query.study_uid, Level.INSTANCE: query.study_uid and query.series_uid}

@@ -45,7 +45,8 @@ def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: 
         frames=FrameTable(2, 1000, 4096),
         pixel_offset=988,
         keys={"00080018": [f"{series}.{number}"], "00080016": ["1.2.840.10008.5.1.4.1.1.2"], "00200013": [str(number)]},
-        attributes=attributes,
+        number=number,
+        item=b"{}",
         json_gzip=gzip.compress(
             json.dumps(data_set).encode()
         ),
