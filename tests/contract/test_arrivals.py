@@ -1,0 +1,154 @@
+"""Rows that were stored enter the change feed once each, in order, whatever happens to who stored or followed them."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pymongo.errors import AutoReconnect
+
+from dicomweb.query import Query
+from dicomweb.resource import Level, Resource
+from gateway.config import MongoSettings
+from gateway.errors import CatalogueUnavailable
+from gateway.store import arrivals, changes, driver
+from gateway.store.arrivals import FEED, Position, Retirement
+from gateway.store.catalogue import Catalogue
+from gateway.store.search import search
+from tests.contract.test_catalogue import row
+
+
+@pytest.fixture
+async def catalogue(mongod_uri: str) -> AsyncIterator[Catalogue]:
+    client = driver.connect(MongoSettings(), mongod_uri)
+    catalogue = Catalogue(client, f"arrivals_{secrets.token_hex(6)}")
+    await catalogue.start()
+    yield catalogue
+    await catalogue.close()
+    await client.drop_database(catalogue.db.name)
+    await driver.close(client)
+
+
+async def feed(catalogue: Catalogue) -> list[changes.Change]:
+    return await changes.read(catalogue.db, 0, 10_000)
+
+
+async def counted(catalogue: Catalogue) -> int:
+    page = await search(catalogue, Query(Level.STUDY))
+    return sum(item["00201208"]["Value"][0] for item in page.items)
+
+
+async def test_writers_readers_and_deleters_at_once_leave_a_feed_without_gaps(catalogue: Catalogue) -> None:
+    """Whoever reads while four catalogues write sees each number once; in the end rows and feed say the same."""
+    others = [Catalogue(catalogue.client, catalogue.db.name) for _ in range(4)]
+    seen: list[changes.Change] = []
+    done = asyncio.Event()
+
+    async def follow(reader: Catalogue) -> None:
+        while not done.is_set() or await changes.read(reader.db, len(seen), 1):
+            await reader.complete()
+            seen.extend(await changes.read(reader.db, len(seen), 7))
+
+    async def write(writer: Catalogue, study: str) -> None:
+        for start in range(0, 60, 3):
+            new = [row(start + one, study, f"{study}.{start % 2}") for one in range(3)]
+            await asyncio.gather(*(writer.add(one) for one in new))
+        await writer.delete(Resource(study, f"{study}.0"))
+
+    following = asyncio.create_task(follow(catalogue))
+    await asyncio.gather(*(write(one, f"1.2.{number}") for number, one in enumerate(others)))
+    await asyncio.gather(*(one.complete() for one in others))
+    done.set()
+    await asyncio.wait_for(following, 60)
+    assert [change.seq for change in seen] == list(range(1, len(seen) + 1))
+    assert seen == await feed(catalogue)
+    stored = [change.instance_uid for change in seen if change.action == "stored"]
+    deleted = [change.instance_uid for change in seen if change.action == "deleted"]
+    assert len(stored) == len(set(stored)) == 240
+    left = {document["_id"] async for document in catalogue.db.instances.find({}, {"_id": 1})}
+    assert set(stored) - set(deleted) == left
+    assert await counted(catalogue) == len(left) == 240 - len(deleted)
+
+
+async def test_what_arrives_although_its_writer_was_told_otherwise_is_followed(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost after the rows were written; later rows do not hide them."""
+    await catalogue.add(row(1))
+    insert_many = type(catalogue.db.instances).insert_many
+
+    async def cut_off(self, documents, **options):
+        await insert_many(self, documents[:1], **options)
+        monkeypatch.undo()
+        raise AutoReconnect("lost")
+
+    monkeypatch.setattr(type(catalogue.db.instances), "insert_many", cut_off)
+    with pytest.raises(CatalogueUnavailable):
+        await catalogue.add(row(2))
+    await catalogue.add(row(3))
+    await catalogue.complete()
+    assert {change.instance_uid for change in await feed(catalogue)} == {f"1.2.1.1.{number}" for number in (1, 2, 3)}
+    assert (await catalogue.add(row(2))).status == "same"
+    assert len((await Position.read(catalogue.db)).streams) == 2
+
+
+async def test_who_follows_and_fails_leaves_all_to_the_next(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that ends before its commit has numbered and derived nothing."""
+    await catalogue.add(row(1))
+
+    async def fail(*_: object) -> None:
+        raise AutoReconnect("lost")
+
+    monkeypatch.setattr(arrivals.derived, "derive", fail)
+    with pytest.raises(CatalogueUnavailable):
+        await catalogue.complete()
+    assert await feed(catalogue) == []
+    monkeypatch.undo()
+    assert await counted(catalogue) == 1
+    assert [change.seq for change in await feed(catalogue)] == [1]
+
+
+async def test_a_duplicate_among_new_rows_stops_none_of_them(catalogue: Catalogue) -> None:
+    await catalogue.add(row(3))
+    added = await asyncio.gather(*(catalogue.add(row(number)) for number in range(1, 6)))
+    assert [one.status for one in added] == ["new", "new", "same", "new", "new"]
+    await catalogue.complete()
+    assert len({change.instance_uid for change in await feed(catalogue)}) == len(await feed(catalogue)) == 5
+
+
+async def test_a_row_that_replaces_another_is_a_deletion_and_a_store(catalogue: Catalogue) -> None:
+    replacing = Catalogue(catalogue.client, catalogue.db.name, replace=True)
+    await replacing.add(row(1, "1.2.1", "1.2.1.1"))
+    moved = row(1, "1.2.2", "1.2.1.1", b"x")
+    await replacing.add(moved)
+    await catalogue.complete()
+    assert [(change.action, change.study_uid) for change in await feed(catalogue)] == [
+        ("stored", "1.2.1"),
+        ("deleted", "1.2.1"),
+        ("stored", "1.2.2"),
+    ]
+    (study,) = (await search(catalogue, Query(Level.STUDY))).items
+    assert study["0020000D"]["Value"] == ["1.2.2"]
+
+
+async def test_old_streams_are_retired_once_all_of_them_was_followed(catalogue: Catalogue) -> None:
+    await catalogue.add(row(1))
+    (name,) = (await Position.read(catalogue.db)).streams
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    await catalogue.db.counters.update_one(FEED, {"$set": {f"streams.{name}.opened": long_ago}})
+    retirement = Retirement(catalogue.db)
+    await retirement.step()
+    await retirement.step()
+    assert name in (await Position.read(catalogue.db)).streams, "a row of it is still to be followed"
+    await catalogue.complete()
+    await Retirement(catalogue.db).step()
+    assert name in (await Position.read(catalogue.db)).streams, "it was not seen to be old for an hour"
+    await retirement.step()
+    assert (await Position.read(catalogue.db)).streams == {}
+    catalogue._stream.end()
+    await catalogue.add(row(2))
+    await catalogue.complete()
+    assert [change.seq for change in await feed(catalogue)] == [1, 2]
