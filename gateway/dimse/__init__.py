@@ -1,1 +1,1 @@
-"""DIMSE: the listener, the clients, and their bridge to the event loop. pynetdicom lives here only."""
+"""DIMSE: the listener, its associations and their services. pynetdicom lives here only, and only to negotiate."""

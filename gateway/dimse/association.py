@@ -111,6 +111,8 @@ class Association:
         if field & RESPONSE:
             raise ProtocolError(UNEXPECTED, "a response to no request")
         if field == CANCEL:  # of what is answered already
+            if message.data is not None:
+                message.data.drop()
             return
         request = Request(message.command, message.context, message.data, self._upper.send)
         service = table.get(field)

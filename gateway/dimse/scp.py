@@ -45,6 +45,7 @@ class _Associations:
     def __init__(self, settings: DicomSettings, archive_for: Callable[[str], Archive]) -> None:
         self._max = settings.max_associations
         self._open: dict[asyncio.Task[None], Association] = {}
+        self._closed = 0  # connections, since one was accepted
 
         def services(calling_title: str) -> Mapping[int, Service]:
             store = Store(archive_for(calling_title), settings.max_instance_bytes)
@@ -56,6 +57,7 @@ class _Associations:
         """Begin one for each connection. Above the limit they are rejected for now; far above we just close."""
         loop = asyncio.get_running_loop()
         while True:
+            await asyncio.sleep(0)  # accepting does not wait where many connect: others have their turn in between
             try:
                 connection, address = await loop.sock_accept(listener)
             except OSError as exc:  # no file descriptors are left, or the peer has gone again
@@ -63,9 +65,14 @@ class _Associations:
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
             if len(self._open) >= 2 * self._max:
-                logger.warning("a connection was closed: there are %d already", len(self._open))
+                if not self._closed:
+                    logger.warning("connections are closed as they come: there are %d already", len(self._open))
+                self._closed += 1
                 connection.close()
                 continue
+            if self._closed:
+                logger.warning("%d connections were closed as they came", self._closed)
+                self._closed = 0
             association = Association(self._host, address[0])
             task = asyncio.create_task(association.run(connection), name="association")
             self._open[task] = association

@@ -128,8 +128,9 @@ class UpperLayer(asyncio.BufferedProtocol):
             self.close()
 
     def close(self) -> None:
-        """Close the connection now."""
+        """Close the connection now, if it still is open, and forget what was to be done in time."""
         self._finish()
+        self._timer.cancel()
         self._transport.abort()
 
     # What comes from the connection: asyncio calls these
@@ -157,6 +158,7 @@ class UpperLayer(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         self._finish()
         self._timer.cancel()
+        self._timer = self._loop.call_later(self._timeout_s, self._on_stall)  # a request may still be on its way
         self._account(-self._unread)
         self._writable.set()
         self.closed.set()

@@ -204,11 +204,15 @@ async def test_other_operations_are_not_recognised_and_the_association_goes_on(c
         assert await peer.status() == 0
 
 
-async def test_a_cancel_of_nothing_is_passed_over(core, listen):  # noqa: F811
+@pytest.mark.parametrize("size", [0, 9 * MIB])
+async def test_a_cancel_of_nothing_is_passed_over(core, listen, size):  # noqa: F811
+    """Also one with a data set, which none may have."""
     listener = await listen(core)
-    cancel = element(0x0100, b"\xff\x0f") + element(0x0120, b"\1\0") + element(0x0800, b"\1\1")
+    cancel = element(0x0100, b"\xff\x0f") + element(0x0120, b"\1\0")
+    cancel += element(0x0800, b"\0\0" if size else b"\1\1")
+    data = [pdu(4, fragment(bytes(MIB // 2), last=at + MIB // 2 >= size)) for at in range(0, size, MIB // 2)]
     async with associated(listener.port) as peer:
-        await peer.send(data_pdus(1, cancel, 0), *store(part10(ct())))
+        await peer.send(data_pdus(1, cancel, 0), *data, *store(part10(ct())))
         assert await peer.status() == 0
 
 
@@ -381,6 +385,17 @@ async def test_an_archive_that_does_not_answer_in_time(core, size):
         assert archive.cancelled.is_set()
         await peer.send(RELEASE_RQ)
         assert (await peer.pdu())[0] == 6
+
+
+async def test_an_archive_that_does_not_answer_after_the_peer_has_gone(core):
+    archive = StuckArchive(100)
+    settings = replace(core.settings, dicom=replace(core.settings.dicom, network_timeout_s=0.5))
+    async with listening(settings, lambda _: archive) as listener:
+        async with associated(listener.port) as peer:
+            await peer.send(*store(part10(ct())))
+            await archive.begun.wait()
+        await until(lambda: not associations())
+        assert archive.cancelled.is_set()
 
 
 async def test_a_flood_of_large_instances_is_held_in_bounded_memory(core, monkeypatch):
