@@ -30,7 +30,7 @@ _READY_TIMEOUT_S = 60.0
 #: Children drain for up to 8 s; with mongod's end all is over within 15 s.
 _DRAIN_TIMEOUT_S = 10.0
 _RESTART_DELAY_S = 1.0
-_BACKLOG = 512
+_BACKLOG = 4096
 
 
 async def serve(settings: Settings, nursery: Nursery, *, with_demo: bool) -> None:
