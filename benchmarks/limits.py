@@ -17,13 +17,13 @@ from benchmarks.servers import ROOT, Server, Unavailable, await_http, free_port
 
 _NGINX = """
 daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 2048; }}
+events {{ worker_connections 2048; multi_accept on; }}
 http {{
   access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000; etag off;
   types {{}} default_type application/octet-stream;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  server {{ listen 127.0.0.1:{port}; root {bodies}; }}
+  server {{ listen 127.0.0.1:{port} backlog=4096; root {bodies}; }}
 }}
 """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import load, objectstore, phantom, senders
-from benchmarks.phantom import Instance
+from benchmarks.limits import Nginx
 from benchmarks.plan import Plan
 from benchmarks.servers import Isthmus, Kind, Orthanc, Server, Unavailable
 from benchmarks.table import Outcome, Sheet
@@ -32,8 +32,8 @@ _FRAME = {"Accept": 'multipart/related; type="application/octet-stream"'}
 _WORDS = (
     "{viewers} viewers at once, {connections} connections each, on {studies} studies of {series} frames of 0.5 MB. "
     "Those of one viewer are answered as fast as those of another if the last column but two is near 1. S3 is nanio, a "
-    "server in Python on the same cores, whose CPU time is not in the table; the rows of 1 worker and of "
-    "Orthanc take a quarter of the time."
+    "server in Python on the same cores, whose CPU time is not in the table; the rows of 1 worker, of "
+    "Orthanc and of nginx take a quarter of the time."
 )
 
 
@@ -60,15 +60,27 @@ def measure(plan: Plan, scratch: Path) -> Outcome:
             try:
                 with row.kind.start(scratch / "viewers") as server:
                     senders.fill(server, instances)
-                    sheet.add(row.name, _look(plan, server, instances, row.seconds))
+                    urls = [server.url(f"{one.path}/frames/1") for one in instances]
+                    sheet.add(row.name, _look(plan, server, urls, row.seconds))
             except Unavailable as exc:
                 sheet.words += f" {row.name}: {exc}."
             shutil.rmtree(scratch / "viewers", ignore_errors=True)
+    _limit(sheet, plan, instances[0].content, scratch)
     return Outcome(sheets=[sheet])
 
 
-def _look(plan: Plan, server: Server, instances: Sequence[Instance], seconds: float) -> list[float]:
-    urls = [server.url(f"{one.path}/frames/1") for one in instances]
+def _limit(sheet: Sheet, plan: Plan, content: bytes, scratch: Path) -> None:
+    """What the load generator and the kernel make of it: nginx sends one file to all."""
+    (scratch / "bodies").mkdir()
+    (scratch / "bodies" / "frame").write_bytes(content)
+    try:
+        with Nginx().start(scratch) as server:
+            sheet.add(server.name, _look(plan, server, [server.url("/frame")], max(1.0, plan.viewers_s / 4)))
+    except Unavailable as exc:
+        sheet.words += f" {Nginx().name}: {exc}."
+
+
+def _look(plan: Plan, server: Server, urls: Sequence[str], seconds: float) -> list[float]:
     load.fetch(urls[:20], _FRAME | dict(server.headers))
     found = load.crowd(
         *(server.tree, urls, _FRAME | dict(server.headers)),
