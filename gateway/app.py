@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -30,6 +30,7 @@ from gateway.config import Settings
 from gateway.forwarding import Forwarding
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
+from gateway.store.generations import Generations
 from gateway.wiring import DICOMWEB, VIEWER_DIST, VIEWER_OHIF, Core, dicomweb_path
 from ray_plugins.registry import Registry
 
@@ -41,7 +42,8 @@ SHUTDOWN_TIMEOUT_S = 8.0
 async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> web.Application:
     """Build the application around an open archive."""
     settings = core.settings
-    tokens = Tokens(core.catalogue.db)
+    revocations = await core.workers.run(Generations, settings.data.dir / "tokens.generations")
+    tokens = Tokens(core.catalogue.db, revocations)
     forwarding = Forwarding(settings.http.public_url, settings.http.trusted_proxies)
     app = web.Application(
         middlewares=[
@@ -52,6 +54,7 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
         ]
     )
     app[CORE] = core
+    app.on_cleanup.append(_closing(revocations))
     app.on_response_prepare.append(middleware.headers(settings.http.cors_origins))
     app.router.add_get("/health/live", _live)
     app.router.add_get("/health/ready", _ready)
@@ -80,6 +83,13 @@ async def _commitments(app: web.Application, core: Core) -> ArchiveCommitments:
 
     app.on_cleanup.append(close)
     return commitments
+
+
+def _closing(revocations: Generations) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(_: web.Application) -> None:
+        revocations.close()
+
+    return close
 
 
 def _dicomweb_services(core: Core, forwarding: Forwarding, commitments: ArchiveCommitments) -> Services:

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from pymongo import IndexModel
 
+from dicomweb.remembered import Remembered
 from gateway.store import driver
+from gateway.store.generations import Generations
 
 Kind = Literal["bearer", "session", "once"]
-#: How long a worker trusts what it looked up; revoking a token takes effect within this time everywhere.
+#: How long a worker trusts what it looked up: so long another machine may still accept what was revoked on this one.
 _CACHE_S = 15.0
 _MAX_CACHED = 10_000
 _MAX_SECRET = 256
@@ -29,11 +31,15 @@ class Principal:
 
 
 class Tokens:
-    """The tokens of one gateway. Secrets are 256 random bits; an unkeyed hash of such is not guessable."""
+    """The tokens of one gateway. Secrets are 256 random bits; an unkeyed hash of such is not guessable.
 
-    def __init__(self, db: Any) -> None:
+    The processes that share `revocations` forget what they looked up as soon as one of them revokes something.
+    """
+
+    def __init__(self, db: Any, revocations: Generations | None = None) -> None:
         self._tokens = db.tokens
-        self._cache: dict[str, tuple[float, Principal]] = {}
+        self._revocations = revocations
+        self._cache: Remembered[tuple[float, Principal]] = Remembered(_MAX_CACHED)
 
     async def start(self) -> None:
         """Let the database drop what has expired."""
@@ -61,18 +67,16 @@ class Tokens:
         """Who holds this bearer token or session; None if nobody does or it expired."""
         if not secret or len(secret) > _MAX_SECRET:
             return None
-        digest = _hash(secret)
-        cached = self._cache.get(digest)
-        if cached is not None and cached[0] > time.monotonic() and cached[1].kind == kind:
+        known, version = (_hash(secret), kind), self._revocations.of(None) if self._revocations is not None else 0
+        cached = self._cache.get(known, version)
+        if cached is not None and cached[0] > time.monotonic():
             return cached[1]
         async with driver.wrapped():
-            document = await self._tokens.find_one({"_id": digest, "kind": kind})
+            document = await self._tokens.find_one({"_id": known[0], "kind": kind})
         if document is None or _expired(document):
             return None
-        if len(self._cache) >= _MAX_CACHED:
-            self._cache.clear()
         principal = Principal(document["user"], kind)
-        self._cache[digest] = (time.monotonic() + _CACHE_S, principal)
+        self._cache.put(known, version, (time.monotonic() + _trusted_s(document), principal), 1)
         return principal
 
     async def redeem(self, code: str, session_for: timedelta) -> str | None:
@@ -86,10 +90,11 @@ class Tokens:
         return await self.create("session", document["user"], session_for)
 
     async def revoke(self, secret: str) -> None:
-        """End a token or session."""
-        self._cache.pop(_hash(secret), None)
+        """End a token or session, for all processes of this machine at once."""
         async with driver.wrapped():
             await self._tokens.delete_one({"_id": _hash(secret)})
+        if self._revocations is not None:
+            self._revocations.settle()
 
 
 def _hash(secret: str) -> str:
@@ -100,3 +105,9 @@ def _hash(secret: str) -> str:
 def _expired(document: dict[str, Any]) -> bool:
     expires = document.get("expires")
     return expires is not None and expires <= datetime.now(UTC)
+
+
+def _trusted_s(document: dict[str, Any]) -> float:
+    """How long a token that was looked up may be trusted: not beyond its end."""
+    expires = document.get("expires")
+    return _CACHE_S if expires is None else min(_CACHE_S, (expires - datetime.now(UTC)).total_seconds())

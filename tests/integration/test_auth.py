@@ -2,8 +2,15 @@
 
 import asyncio
 import re
+import time
+from datetime import timedelta
 
 import pytest
+
+from gateway.auth.tokens import Principal, Tokens
+from gateway.auth.web import COOKIE
+from gateway.wiring import open_core
+from tests.conftest import KEY
 
 #: Paths that answer anybody; all others say 401.
 _PUBLIC = ("/health/", "/login", "/logout", "/api/openapi.json")
@@ -71,3 +78,31 @@ async def test_whatever_a_header_holds_nobody_is_let_in(guarded, request_line, h
 async def test_forms_that_cannot_be_read(guarded, body, media_type):
     async with guarded.post("/login", data=body, headers={"Content-Type": media_type}) as answer:
         assert answer.status in (400, 401)
+
+
+async def test_who_signed_out_is_nobody_to_any_worker(open_archive, serve, mongod_uri):
+    core = await open_archive(ISTHMUS_INGEST__PROFILE="none", ISTHMUS_AUTH__MODE="token")
+    async with open_core(core.settings, mongod_uri, KEY) as sibling:
+        one, other = await serve(core), await serve(sibling)
+        tokens = Tokens(core.catalogue.db)
+        session, bearer = await tokens.create("session", "reader"), await tokens.create("bearer", "script")
+        with_cookie, with_token = {"Cookie": f"{COOKIE}={session}"}, {"Authorization": f"Bearer {bearer}"}
+        for _ in range(2):
+            for client in (one, other):
+                assert (await client.get("/dicomweb/studies", headers=with_cookie)).status == 200
+                assert (await client.get("/dicomweb/studies", headers=with_token)).status == 200
+        response = await one.post("/logout", headers=with_cookie, allow_redirects=False)
+        assert response.status == 303
+        for client in (other, one):
+            assert (await client.get("/dicomweb/studies", headers=with_cookie)).status == 401
+            assert (await client.get("/dicomweb/studies", headers=with_token)).status == 200
+
+
+async def test_a_session_is_not_believed_beyond_its_end(core):
+    tokens = Tokens(core.catalogue.db, core.catalogue.generations)
+    session = await tokens.create("session", "reader", timedelta(seconds=3))
+    assert await tokens.check(session, "session") == Principal("reader", "session")
+    end = time.monotonic() + 12  # it is trusted for 15 s where it has no end
+    while await tokens.check(session, "session") is not None:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
