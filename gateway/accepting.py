@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 #: Whoever has more connections than another leaves it so much time to take one.
 _COURTESY_S = 0.002
 _PAUSE_S = 0.2
-#: Who has so many connections takes one more at a time. With one for each turn of a loop that sends to hundreds, 1,000 of
-#: 1,200 that came together waited for seconds.
+#: Who has so many connections takes one more at a time. With one for each turn of a loop that sends to hundreds, 1,000
+#: of 1,200 that came together waited for seconds.
 _BATCH = 8
 #: Files that a worker may open: an idle connection takes about 15 kB of memory besides.
 _FILES = 16_384
