@@ -23,6 +23,8 @@ from gateway.dimse.pdu import INVALID, Kind, ProtocolError, associate_rj
 from gateway.intake.stored import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 Annex A
+#: Of an A-ASSOCIATE-RQ, before its items (PS3.8 Table 9-11); pynetdicom also reads what ends within them.
+_FIXED_BYTES = 68
 #: Result, source and reason of rejections (PS3.8 Table 9-21).
 _CALLED_TITLE_UNKNOWN = (1, 1, 7)
 _VERSION_UNSUPPORTED = (1, 2, 2)
@@ -71,11 +73,15 @@ def negotiate(body: bytes, *, title: str, max_pdu_bytes: int, full: bool) -> Acc
     """
     try:
         return _answer(body, title, max_pdu_bytes, full=full)
+    except ProtocolError:
+        raise
     except Exception as exc:
         raise ProtocolError(INVALID, f"a request that cannot be read ({type(exc).__name__})") from exc
 
 
 def _answer(body: bytes, title: str, max_pdu_bytes: int, *, full: bool) -> Accepted | Rejected:
+    if len(body) < _FIXED_BYTES:
+        raise ProtocolError(INVALID, "a request that ends early")
     pdu = A_ASSOCIATE_RQ()
     pdu.decode(struct.pack(">BxL", Kind.ASSOCIATE_RQ, len(body)) + body)
     if not pdu.protocol_version & 1:

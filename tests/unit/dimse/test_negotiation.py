@@ -111,11 +111,18 @@ def test_nothing_acceptable_is_an_association_all_the_same():
     assert accepted.contexts == {}
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_refused_without_their_text(body):
-    with pytest.raises(ProtocolError) as refused:
+@given(st.binary(max_size=67))
+def test_a_request_that_ends_early_is_refused(body):
+    with pytest.raises(ProtocolError):
         answer(body)
-    assert len(str(refused.value)) < 60
+
+
+@given(st.binary(min_size=68, max_size=200))
+def test_any_bytes_are_refused_or_rejected_without_their_text(body):
+    try:
+        assert isinstance(answer(body), Rejected)
+    except ProtocolError as refused:
+        assert len(str(refused)) < 60
 
 
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=3))
