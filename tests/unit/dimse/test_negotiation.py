@@ -117,12 +117,18 @@ def test_a_request_that_ends_early_is_refused(body):
         answer(body)
 
 
+def said(body):
+    """What is said of a request: the text of an error, or the answer."""
+    try:
+        return answer(body)
+    except ProtocolError as exc:
+        return str(exc)
+
+
 @given(st.binary(min_size=68, max_size=200))
 def test_any_bytes_are_refused_or_rejected_without_their_text(body):
-    try:
-        assert isinstance(answer(body), Rejected)
-    except ProtocolError as refused:
-        assert len(str(refused)) < 60
+    found = said(body)
+    assert isinstance(found, Rejected) or len(found) < 60
 
 
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=3))
