@@ -108,11 +108,12 @@ class EventHub:
             await self._keep_watching()
 
     async def _keep_complete(self) -> None:
-        """Have the feed follow what is stored."""
+        """While somebody listens, have the feed follow what is stored; otherwise the jobs process does, less often."""
         while True:
             await asyncio.sleep(GATHER_S)
-            with suppress(CatalogueUnavailable):
-                await self._complete()
+            if self._clients:
+                with suppress(CatalogueUnavailable):
+                    await self._complete()
 
     async def _keep_watching(self) -> None:
         while True:

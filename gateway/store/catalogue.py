@@ -30,6 +30,8 @@ from gateway.store.generations import Generations
 from gateway.store.scheme import DERIVATION, Scheme
 
 _MAX_FLUSH = 256
+#: Rows that are read in one piece: a thousand hold the event loop for ten milliseconds.
+_BATCH = 250
 #: Instances that are remembered for the next retrieval, about 600 bytes each.
 _REMEMBERED = 20_000
 #: Instances of one series that are read at once.
@@ -174,12 +176,13 @@ class Catalogue:
         if resource.level is Level.INSTANCE and self._is_second(resource, generation):
             return await self._with_siblings(resource, generation)
         async with driver.wrapped():
-            cursor = self.db.instances.find(selector(resource), RETRIEVAL | {"number": 1})
             order = [("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]
-            found = await cursor.sort(order).to_list(None)
-        if not found:
+            cursor = self.db.instances.find(selector(resource), RETRIEVAL, sort=order, batch_size=_BATCH)
+            instances: list[StoredInstance] = []
+            while batch := await cursor.to_list(_BATCH):
+                instances += map(stored_instance, batch)
+        if not instances:
             await self.raise_missing(resource)
-        instances = [stored_instance(document) for document in found]
         self._remembered.put(resource, generation, instances, sum(map(_weight, instances)))
         return instances
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-#: Changes that are recorded together at most; it keeps transactions far below MongoDB's limits of time and size.
-MAX_RECORDED = 500
+#: Changes that are recorded together at most, in a transaction: MongoDB's makers advise to change no more in one.
+MAX_RECORDED = 1000
 
 Row = Mapping[str, Any]
 

@@ -6,6 +6,7 @@ which change number it was made after, by `version`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,14 +31,16 @@ async def derive(db: Any, scheme: Scheme, touched: Iterable[Pair], version: int,
     groups = await _grouped(db, pairs, session)
     firsts = [group["first"]["uid"] for group in groups.values()]
     cursor = db.instances.find({"_id": {"$in": firsts}}, {"json_gzip": 1}, session=session)
-    headers = {row["_id"]: scheme.attributes(data_set_of(row)) async for row in cursor}
+    headers = {row["_id"]: row async for row in cursor}
     series: list[Any] = []
     for pair in pairs:
+        await asyncio.sleep(0)  # each takes some tenths of a millisecond
         identity, group = "/".join(pair), groups.get(pair)
         if group is None:
             series.append(DeleteOne({"_id": identity}))
         else:
-            row = _series(scheme, pair, group, headers[group["first"]["uid"]])
+            header = scheme.attributes(data_set_of(headers[group["first"]["uid"]]))
+            row = _series(scheme, pair, group, header)
             series.append(ReplaceOne({"_id": identity}, row | {"version": version}, upsert=True))
     await db.series.bulk_write(series, ordered=False, session=session)
     gone = ["/".join(pair) for pair in pairs if pair not in groups]
@@ -91,6 +94,7 @@ async def _derive_studies(db: Any, scheme: Scheme, study_uids: list[str], versio
         members[row["study_uid"]].append(row)
     studies: list[Any] = []
     for study_uid, series in members.items():
+        await asyncio.sleep(0)
         if series:
             row = _study(scheme, study_uid, series) | {"version": version}
             studies.append(ReplaceOne({"_id": study_uid}, row, upsert=True))

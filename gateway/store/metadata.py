@@ -22,6 +22,8 @@ from gateway.store.rows import json_of
 _REMEMBERED = 32 << 20
 #: Larger blobs go to the object store; a MongoDB document may have 16 MiB.
 _INLINE_BYTES = 1 << 20
+#: Rows that are read in one piece, so that the event loop is held for no more than some milliseconds.
+_BATCH = 250
 _URI = b'"BulkDataURI":"'
 Run = Callable[..., Awaitable[Any]]
 
@@ -97,8 +99,11 @@ class MetadataReader:
     async def _build(self, resource: Resource) -> Metadata:
         """Join the JSON of the rows of a series or an instance."""
         async with driver.wrapped():
-            cursor = self._db.instances.find(selector(resource), {"json_gzip": 1, "study_uid": 1, "series_uid": 1})
-            found = await cursor.sort([("number", 1), ("_id", 1)]).to_list(None)
+            fields, order = {"json_gzip": 1, "study_uid": 1, "series_uid": 1}, [("number", 1), ("_id", 1)]
+            cursor = self._db.instances.find(selector(resource), fields, sort=order, batch_size=_BATCH)
+            found: list[dict[str, Any]] = []
+            while batch := await cursor.to_list(_BATCH):
+                found += batch
         if not found:
             await self._catalogue.raise_missing(resource)
         return _metadata(await self._run(_join, [(row, self._bulkdata(row)) for row in found]))
