@@ -25,7 +25,7 @@ _COURTESY_S = 0.002
 _PAUSE_S = 0.2
 #: Who has so many connections takes one more at a time. With one for each turn of a loop that sends to hundreds, 1,000
 #: of 1,200 that came together waited for seconds.
-_BATCH = 8
+_BATCH = 4
 #: Files that a worker may open: an idle connection takes about 15 kB of memory besides.
 _FILES = 16_384
 #: A peer that takes or acknowledges nothing for so long is gone: the kernel closes its connection.
@@ -86,12 +86,12 @@ class Acceptor:
         """Accept until cancelled."""
         while True:
             await self._readable()
-            if not self._shares.is_fair():
-                await asyncio.sleep(_COURTESY_S)
             try:
-                for _ in range(1 + self._count // _BATCH):
-                    connection, _ = self._listener.accept()
-                    self._begin(connection)
+                while True:
+                    await asyncio.sleep(0 if self._shares.is_fair() else _COURTESY_S)
+                    for _ in range(1 + self._count // _BATCH):
+                        connection, _ = self._listener.accept()
+                        self._begin(connection)
             except (BlockingIOError, ConnectionError):
                 continue  # another was quicker, or it is gone
             except OSError as exc:
