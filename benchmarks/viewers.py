@@ -75,7 +75,7 @@ def _limit(sheet: Sheet, plan: Plan, content: bytes, scratch: Path) -> None:
     (scratch / "bodies" / "frame").write_bytes(content)
     try:
         with Nginx().start(scratch) as server:
-            sheet.add(server.name, _look(plan, server, [server.url("/frame")], max(1.0, plan.viewers_s / 4)))
+            sheet.add(server.name, _look(plan, server, [f"{server.dicomweb}/frame"] * 2, max(1.0, plan.viewers_s / 4)))
     except Unavailable as exc:
         sheet.words += f" {Nginx().name}: {exc}."
 
