@@ -66,21 +66,27 @@ async def send_pieces(request: web.Request, response: web.StreamResponse, pieces
             elif connection is not None and (file := await piece.source.file()) is not None:
                 with closing(file):
                     for part in _steps(piece):
+                        await _give_way(response)
                         await file.load(part.offset, part.length)
                         await _write(request, response, waiting)
                         await _send_file(connection, file, part.offset, part.length)
             else:
                 async for chunk in _chunks(piece):
-                    await _write(request, response, [*waiting, chunk])
-                    waiting.clear()
+                    await _give_way(response)
+                    waiting.append(chunk)
+                    await _write(request, response, waiting)
         await _write(request, response, waiting)
         await response.write_eof()
 
 
+async def _give_way(response: web.StreamResponse) -> None:
+    """Let others come first once something was sent: a fast reader would take all files at once."""
+    if response.prepared:
+        await asyncio.sleep(0)
+
+
 async def _write(request: web.Request, response: web.StreamResponse, waiting: list[bytes]) -> None:
     """Write what waits, after the header of the response, and wait until all of it has left."""
-    if response.prepared:
-        await asyncio.sleep(0)  # others come first: a fast reader would take all files at once
     await response.prepare(request)
     for data in waiting:
         await response.write(data)
