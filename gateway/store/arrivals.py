@@ -114,6 +114,8 @@ async def catch_up(db: Any, scheme: Scheme) -> None:
                 await driver.transaction(db.client, partial(_follow, db, scheme, position, rows))
             except Overtaken:
                 continue
+            if len(rows) < MAX_RECORDED:  # what has come since is for the next: under load there is always more
+                return
 
 
 async def _follow(db: Any, scheme: Scheme, position: Position, rows: Sequence[Mapping[str, Any]], session: Any) -> None:
