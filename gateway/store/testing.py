@@ -124,7 +124,9 @@ class ObjectStoreContract:
         step = len(data) // pieces
         cut = [memoryview(data)[at : at + step] for at in range(0, len(data), step)]
         writer = await store.create(key)
-        for part, last in ((cut[:1], False), ([*cut[1:], b""], True)):
+        rest: list[bytes | memoryview] = [*cut[1:], b""]
+        first: list[bytes | memoryview] = [*cut[:1]]
+        for part, last in ((first, False), (rest, True)):
             if not await asyncio.to_thread(writer.write_now, part, last=last):
                 for piece in part:
                     await writer.write(piece)

@@ -47,9 +47,7 @@ def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: 
         keys={"00080018": [f"{series}.{number}"], "00080016": ["1.2.840.10008.5.1.4.1.1.2"], "00200013": [str(number)]},
         number=number,
         item=b"{}",
-        json_gzip=gzip.compress(
-            json.dumps(data_set).encode()
-        ),
+        json_gzip=gzip.compress(json.dumps(data_set).encode()),
         source="test",
     )
 
