@@ -45,6 +45,7 @@ class Association:
         self._host = host
         self._address = address
         self._limit: asyncio.Timeout | None = None
+        self._connected = False
         self._ending = False
         self._answered: Counter[tuple[int, bool]] = Counter()  # by command, and whether that was a success
         self._upper = UpperLayer(
@@ -63,6 +64,9 @@ class Association:
     async def run(self, connection: socket.socket) -> None:
         """Serve until it ends, however that comes."""
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self._upper, connection)
+        self._connected = True
+        if self._ending:
+            self._upper.abort()
         try:
             await self._serve()
             await self._upper.closed.wait()
@@ -80,7 +84,7 @@ class Association:
     def end(self, *, at_once: bool) -> None:
         """Abort it, or do so when what it is in the middle of has been answered."""
         self._ending = True
-        if at_once or not self._upper.busy:
+        if self._connected and (at_once or not self._upper.busy):
             self._upper.abort()
 
     async def _serve(self) -> None:

@@ -88,6 +88,7 @@ class UpperLayer(asyncio.BufferedProtocol):
     async def next(self) -> bytes | Message | None:
         """The A-ASSOCIATE-RQ, then messages, then None: the peer asks for release, or there is no association."""
         self._waits = True
+        self._regulate()
         found = await self._inbox.get()
         self._waits = False
         self._regulate()
@@ -186,6 +187,7 @@ class UpperLayer(asyncio.BufferedProtocol):
         elif self._assembler.within:
             raise ProtocolError(pdu.UNEXPECTED, "a release within a message")
         else:
+            self._reader.allowed = {Kind.ABORT: SHORT_BYTES}  # Sta8: what came before is still answered
             self._inbox.put_nowait(None)
 
     def fragment(self, context_id: int, control: int, data: memoryview, *, whole: bool) -> None:
@@ -243,8 +245,10 @@ class UpperLayer(asyncio.BufferedProtocol):
         self._regulate()
 
     def _regulate(self) -> None:
-        """Read on, or let the peer wait until what came was taken."""
-        if self._unread >= self._memory.share or self._inbox.qsize() >= _MAX_UNANSWERED:
+        """Read on, or let the peer wait until what came was taken; who waits for it would wait for ever."""
+        is_awaited = self._waits and self._inbox.empty()
+        is_full = self._unread >= self._memory.share or self._inbox.qsize() >= _MAX_UNANSWERED
+        if is_full and not is_awaited:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
