@@ -135,6 +135,8 @@ def _read_meta(source: ByteSource) -> list[str]:
     found = {0x00020010: "", 0x00020002: "", 0x00020003: ""}
     data = source.window(at + 12)
     while len(data) >= at + 8 and data[at : at + 2] == b"\x02\x00":
+        if at > _META_BYTES:
+            raise TooLarge(_TOO_LARGE)
         tag, _, length, value = walker.head(data, at)
         data, at = _to_end(source, walker, data, at)
         if tag in found and length <= _MAX_UID:

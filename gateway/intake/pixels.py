@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dicomweb.errors import NotDicom
+from dicomweb.errors import NotDicom, TooLarge
 from gateway.intake.source import Buffer
 
 UNDEFINED = 0xFFFFFFFF
 TRUNCATED = "The DICOM data ends early: the file is truncated."
 _ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
+#: Fragments of one value and, times four, bytes of its offset table: these are held in memory, the rest passes.
+_MAX_FRAGMENTS = 4 << 20
+_TOO_MANY = "The pixel data of the DICOM object has more fragments than this gateway accepts."
 # SOI and EOI of ISO 10918-1 and 14495-1; SOC and EOC of ISO 15444-1.
 _CODESTREAM_STARTS, _CODESTREAM_END = (b"\xff\xd8", b"\xff\x4f"), b"\xff\xd9"
 
@@ -94,6 +97,8 @@ class PixelScan:
             return
         if tag != _ITEM or length == UNDEFINED:
             raise NotDicom("The encapsulated pixel data is malformed.")
+        if len(self.layout.fragments) >= _MAX_FRAGMENTS or (self._table is not None and length > 4 * _MAX_FRAGMENTS):
+            raise TooLarge(_TOO_MANY)
         self._head = self._start = self._end = b""
         self._length = self._left = length
         if self._table is None and not self.layout.fragments:

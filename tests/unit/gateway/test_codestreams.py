@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.encaps import itemize_fragment
 
+from dicomweb.errors import TooLarge
 from gateway.intake.pixels import UNDEFINED, PixelElement, PixelLayout, PixelScan
 
 SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -52,3 +53,13 @@ def test_each_codestream_is_found_in_pieces_of_any_size(frames, start, size):
 )
 def test_what_is_no_beginning(fragments, expected):
     assert layout_of(fragments, 7).codestreams == expected
+
+
+def test_what_is_held_in_memory_is_bounded(monkeypatch):
+    scan = PixelScan(PixelElement(0x7FE00010, "OB", UNDEFINED))
+    with pytest.raises(TooLarge):  # an offset table that says it has 2 GiB
+        scan.feed(b"\xfe\xff\x00\xe0\0\0\0\x80")
+    monkeypatch.setattr("gateway.intake.pixels._MAX_FRAGMENTS", 3)
+    assert len(layout_of([b"ab"] * 2, 7).fragments) == 2
+    with pytest.raises(TooLarge):
+        layout_of([b"ab"] * 4, 7)

@@ -153,3 +153,10 @@ async def test_elements_count_once(monkeypatch) -> None:
     monkeypatch.setattr("gateway.intake.header._MAX_ELEMENTS", 100)
     header, *_ = await read(part10(ds), size=16)
     assert header.pixels is not None
+
+
+async def test_file_meta_information_is_bounded_as_a_whole() -> None:
+    element = b"\x02\x00\x02\x01UN\0\0\0\0\0\0"
+    content = b"\0" * 128 + b"DICM" + element * (2 << 20 >> 3)
+    with pytest.raises(TooLarge):
+        await header_of(ByteSource(stream(content, 1 << 22), max_bytes=1 << 26))
