@@ -39,6 +39,9 @@ _MAX_VALUE_BYTES: Final = MAX_ITEMS_BYTES
 #: possible, so that it is known again.
 _Planned: TypeAlias = tuple[BaseTag, Element, Action, str]
 
+#: What stands for no outcome: None is one, of an element that was taken out.
+_UNKNOWN: Final = RawDataElement(BaseTag(0), None, 0, None, 0, False, True)
+
 
 class HeaderRun:
     """One run over one object."""
@@ -146,9 +149,9 @@ class HeaderRun:
                 number, vr, value = int(tag), element.VR, element.value
                 if (number, vr, value) in kept:
                     continue
-                mark = (number, vr, digest(value))
-                if mark in changed:
-                    self._put(tag, changed[mark])
+                outcome = changed.get((number, vr, digest(value)), _UNKNOWN)  # another thread may forget all meanwhile
+                if outcome is not _UNKNOWN:
+                    self._put(tag, outcome)
                     continue
             left.append(one)
         return left
