@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from dicomweb.errors import Unavailable
 from dicomweb.ports import StoredFile, StoredObject
 
 #: What is sent, or read ahead, before other requests get their turn.
@@ -117,7 +118,7 @@ async def _send_file(connection: socket.socket, file: StoredFile, offset: int, l
             await _writable(connection)
         else:
             if not sent:
-                raise ConnectionError("the file is shorter than it was")
+                raise Unavailable("A stored object is shorter than it was.")
             offset += sent
 
 

@@ -109,6 +109,8 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what never reached the application, or what fell out of it; `message` quotes the request."""
+        if isinstance(exc, ConnectionError) and (request.writer.output_size > 0 or request.transport is None):
+            raise exc  # the client is gone, as viewers are that scroll on: nothing failed
         sentence = "The request is not valid HTTP."
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.error("a request failed outside of its handler", exc_info=exc)

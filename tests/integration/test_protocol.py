@@ -21,8 +21,15 @@ async def port():
     async def fail(_):
         raise ValueError(CANARY)
 
+    async def send(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(1 << 20))
+
     app = web.Application()
     app.router.add_get("/", fail)
+    app.router.add_get("/endless", send)
     runner = Runner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -68,6 +75,18 @@ async def test_what_no_middleware_caught_is_logged(port, caplog):
     assert head.startswith("HTTP/1.1 500 ")
     assert json.loads(body) == {"error": "The gateway failed to answer."}
     assert [record.levelname for record in caplog.records if record.name != "asyncio"] == ["ERROR"]
+
+
+async def test_who_vanishes_is_no_error(port, caplog):
+    before = asyncio.all_tasks()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await reader.read(100)
+    writer.transport.abort()
+    async with asyncio.timeout(10):
+        while asyncio.all_tasks() - before:  # noqa: ASYNC110 - nobody tells of its end
+            await asyncio.sleep(0.01)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def everything(reader):

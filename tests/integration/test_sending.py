@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from cryptography import x509
@@ -97,6 +98,18 @@ async def test_who_vanishes_ends_the_work_at_once(core, client, study):
         connection.close()
     await until(lambda: open_objects(core) == 0)
     assert (await client.get("/health/live")).status == 200
+
+
+async def test_a_file_that_was_cut_short_ends_the_connection_and_is_logged(core, client, study, caplog):
+    path, _ = study
+    for file in Path(core.settings.data.dir, "objects").rglob("*.dcm"):
+        await asyncio.to_thread(os.truncate, file, 1 << 20)
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    response = await client.get(path, headers={"Accept": accept})
+    assert response.status == 200
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await response.read()
+    assert "shorter than it was" in caplog.text
 
 
 async def test_who_reads_slowly_gets_all(client, study):
