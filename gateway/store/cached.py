@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicomweb.ports import StoredFile
-from gateway.errors import ConfigurationError, ObjectNotFound
+from gateway.errors import ConfigurationError, ObjectNotFound, StoreUnavailable
 from gateway.store.copies import Copies, Incoming
 from gateway.store.filesystem import FileSystemStore
 from gateway.store.objects import ObjectInfo, ObjectReader, ObjectStore, ObjectWriter
@@ -186,6 +187,8 @@ class _Cache:
 
 
 class _Reader(ObjectReader):
+    """Reads a copy if it is whole: copies are not synced, and of one that a power failure cut short a part is left."""
+
     def __init__(self, key: str, local: ObjectReader, remote: ObjectReader, cache: _Cache) -> None:
         self._key = key
         self._local = local
@@ -204,10 +207,11 @@ class _Reader(ObjectReader):
 
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
         for is_last in (False, True):
-            with suppress(ObjectNotFound):
+            with suppress(ObjectNotFound, StoreUnavailable):
                 data = await self._local.read(offset, length)
-                await self._cache.used(self._key)
-                return data
+                if len(data) == self._local.end(offset, length) - offset:
+                    await self._cache.used(self._key)
+                    return data
             if is_last or not await self._cache.fetch(self._key, self.size):
                 break
         return await self._remote.read(offset, length)
@@ -223,7 +227,11 @@ class _Reader(ObjectReader):
     async def _opened(self) -> StoredFile | None:
         try:
             file = await self._local.file()
-        except ObjectNotFound:
+        except (ObjectNotFound, StoreUnavailable):
+            return None
+        if file is None or os.fstat(file.fileno()).st_size != self.size:
+            if file is not None:
+                file.close()
             return None
         await self._cache.used(self._key)
         return file

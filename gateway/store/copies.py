@@ -107,7 +107,11 @@ class Incoming:
         self.size = 0
         self._path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # who looks for abandoned ones was quicker
+            self.close()
+            raise
 
     def write(self, data: bytes) -> None:
         """Append."""

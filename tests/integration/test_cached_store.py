@@ -1,6 +1,7 @@
 """The cache before a remote store: what is asked of the remote, what is kept, and what is never served again."""
 
 import asyncio
+import os
 from contextlib import closing
 
 import pytest
@@ -134,6 +135,31 @@ async def test_what_is_shorter_than_the_catalogue_says_is_not_kept(open_cache, r
     assert len(await store.open(key, SMALL + 1).read()) == SMALL
     assert not (tmp_path / "cache" / key).exists()
     assert not list((tmp_path / "cache" / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("how", ["read", "file", "stream"])
+async def test_a_copy_that_a_crash_cut_short_is_made_again(open_cache, remote, tmp_path, how):
+    store = await open_cache()
+    key = await put(remote, SMALL)
+    reader = store.open(key, SMALL)
+    await reader.read()
+    await asyncio.to_thread(os.truncate, tmp_path / "cache" / key, 100)
+    if how == "read":
+        assert len(await reader.read(50, 200)) == 200
+    elif how == "stream":
+        assert sum([len(chunk) async for chunk in reader.stream()]) == SMALL
+    else:
+        with closing(await reader.file()) as file:
+            assert os.fstat(file.fileno()).st_size == SMALL
+    assert (tmp_path / "cache" / key).stat().st_size == SMALL
+
+
+async def test_a_copy_that_cannot_be_read_is_none(open_cache, remote, tmp_path):
+    store = await open_cache()
+    key = await put(remote, SMALL)
+    (tmp_path / "cache" / key).mkdir(parents=True)
+    assert len(await store.open(key, SMALL).read()) == SMALL
+    assert len(await store.open(key, SMALL).read(7, 7)) == 7
 
 
 async def test_without_room_for_copies_all_is_read_from_the_remote(open_cache, remote, tmp_path, caplog):
