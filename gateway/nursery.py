@@ -22,6 +22,7 @@ from collections import deque
 from pathlib import Path
 
 from gateway.assignment import Assignment
+from gateway.errors import CatalogueUnavailable
 
 #: An order is a pickled assignment of some kB, or a process and the signal for it.
 _MAX_ORDER_BYTES = 128 << 10
@@ -29,6 +30,7 @@ _SIGNAL = struct.Struct("<qq")
 #: A report is a process and its exit code, as `subprocess` has it, or this for one that begins.
 _REPORT = struct.Struct("<qq")
 _BORN = 1 << 32
+LOST = "The nursery of the gateway's processes ended, and they with it; start it again."
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
@@ -44,13 +46,19 @@ class Nursery:
         self._living: dict[int, Child] = {}
 
     async def bear(self, assignment: Assignment, ready: int) -> Child:
-        """Have a child begin its assignment; it gets duplicates of its listener and of `ready`."""
+        """Have a child begin its assignment; it gets duplicates of its listener and of `ready`.
+
+        Raises CatalogueUnavailable if the nursery ended.
+        """
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel, self._hear)
         future: asyncio.Future[Child] = loop.create_future()
-        self._births.append(future)
         files = [ready] if assignment.listener < 0 else [ready, assignment.listener]
-        socket.send_fds(self._channel, [pickle.dumps(assignment)], files)
+        try:
+            socket.send_fds(self._channel, [pickle.dumps(assignment)], files)
+        except ConnectionError as exc:
+            raise CatalogueUnavailable(LOST) from exc
+        self._births.append(future)
         return await future
 
     def signal(self, pid: int, number: int) -> None:
@@ -64,10 +72,12 @@ class Nursery:
         await asyncio.to_thread(os.waitpid, self._pid, 0)
 
     def _hear(self) -> None:
-        report = self._channel.recv(_REPORT.size)
+        try:
+            report = self._channel.recv(_REPORT.size)
+        except ConnectionError:  # it has not read all orders
+            report = b""
         if not report:
-            asyncio.get_running_loop().remove_reader(self._channel)
-            self.lost.set()
+            self._lose()
             return
         pid, code = _REPORT.unpack(report)
         if code == _BORN:
@@ -76,6 +86,18 @@ class Nursery:
                 future.set_result(self._living[pid])
         else:
             self._living.pop(pid).ended.set_result(code)
+
+    def _lose(self) -> None:
+        """The nursery has ended: nobody will hear of its children again, who wait for them no longer do."""
+        asyncio.get_running_loop().remove_reader(self._channel)
+        self.lost.set()
+        for future in self._births:
+            if not future.done():
+                future.set_exception(CatalogueUnavailable(LOST))
+        for child in self._living.values():  # the kernel ends them
+            child.ended.set_result(-signal.SIGTERM)
+        self._births.clear()
+        self._living.clear()
 
 
 class Child:

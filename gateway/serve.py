@@ -22,7 +22,7 @@ from gateway.assignment import Assignment
 from gateway.config import Address, Settings
 from gateway.deid.keys import load_or_create_key
 from gateway.errors import CatalogueUnavailable, ConfigurationError
-from gateway.nursery import Child, Nursery
+from gateway.nursery import LOST, Child, Nursery
 from gateway.store.embedded import EmbeddedMongo
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,7 @@ async def serve(settings: Settings, nursery: Nursery, *, with_demo: bool) -> Non
             await _either(stop, nursery.lost)
         logger.info("stopping")
         if nursery.lost.is_set():
-            raise CatalogueUnavailable(
-                "The nursery of the gateway's processes ended, and they with it; start it again."
-            )
+            raise CatalogueUnavailable(LOST)
 
 
 def _say(settings: Settings, link: str) -> None:
@@ -151,6 +149,8 @@ class _Supervised:
             if await reader.read(1):
                 self.ready.set()
             code = await asyncio.shield(self._child.ended)
+            if self._nursery.lost.is_set():
+                return
             logger.error("the %s process ended with exit code %d; starting it again", self._assignment.role, code)
             await asyncio.sleep(_RESTART_DELAY_S)
 
