@@ -79,6 +79,7 @@ class Stream:
     async def numbers(self, count: int) -> range:
         """Numbers for rows that are inserted next, in this order."""
         if self._next is None or not 0 <= time.time() - self._opened < _USED_S:
+            self._next = None
             await self._open()
         first = self._next or 0
         self._next = first + count
@@ -92,9 +93,10 @@ class Stream:
         self._opened = time.time()
         counters = self._db.counters
         feed = await counters.find_one_and_update(FEED, {"$inc": {"opened": 1}}, upsert=True, return_document=True)
-        self._next = (feed["opened"] << _COUNT_BITS) + 1
-        opened = {"last": self._next - 1, "opened": datetime.now(UTC)}
+        last = feed["opened"] << _COUNT_BITS
+        opened = {"last": last, "opened": datetime.now(UTC)}
         await counters.update_one(FEED, {"$set": {f"streams.{feed['opened']}": opened}})
+        self._next = last + 1  # not before it is known to be followed
 
 
 async def catch_up(db: Any, scheme: Scheme) -> None:

@@ -137,6 +137,8 @@ class Catalogue:
         #: The numbers of all studies when what is derived was last known to be complete.
         self._complete = b""
         self._completing = asyncio.Lock()
+        #: How many have asked for that, and how many of the first of them have it.
+        self._asking = self._served = 0
         self._waiting: list[tuple[InstanceRow, asyncio.Future[Added]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -218,11 +220,14 @@ class Catalogue:
         """
         if self.generations.unchanged(self._complete, study_uid):
             return
+        self._asking = number = self._asking + 1
         async with self._completing:
-            if not self.generations.unchanged(self._complete, study_uid):  # by who held the lock before
-                before = self.generations.snapshot()
-                await arrivals.catch_up(self.db, self.scheme)
-                self._complete = before
+            # by who held the lock, if it began after this had asked: a crowd waits for one, not in a queue
+            if number <= self._served or self.generations.unchanged(self._complete, study_uid):
+                return
+            asking, before = self._asking, self.generations.snapshot()
+            await arrivals.catch_up(self.db, self.scheme)
+            self._served, self._complete = asking, before
 
     @asynccontextmanager
     async def changing(self, study_uids: Iterable[str]) -> AsyncIterator[None]:
@@ -241,10 +246,11 @@ class Catalogue:
                 batch = await self.db.instances.find(selector(resource), fields, limit=MAX_RECORDED).to_list(None)
                 if not batch:
                     break
-                if any(map(position.is_behind, batch)):
+                followed = [document for document in batch if not position.is_behind(document)]
+                if not followed:  # else those first: while others store there are always some that are not
                     await arrivals.catch_up(self.db, self.scheme)
-                elif await self._deleted(position, batch):
-                    keys += [document["key"] for document in batch]
+                elif await self._deleted(position, followed):
+                    keys += [document["key"] for document in followed]
         if not keys:
             await self.raise_missing(resource)
         return keys

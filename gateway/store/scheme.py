@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import orjson
+
 from dicomweb.matching import MAX_CHARACTERS, canonical, time_of, vr_of, words
 from dicomweb.query import STANDARD_KEYS, Key, TagPath
 from dicomweb.query_parse import attribute, is_creator
@@ -35,6 +37,9 @@ MAX_EXTRA = 16
 BETWEEN = "\x1f"
 _MAX_VALUES = 64
 _MAX_EXTRA_BYTES = 16 << 10
+#: Attributes beyond this are in the rows of instances only: a row of all others stays far below the 16 MiB and the
+#: 100 levels of a MongoDB document, of which a nested sequence takes three.
+_MAX_ATTRIBUTE_BYTES, _MAX_ATTRIBUTE_DEPTH = 64 << 10, 16
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _VRS = frozenset("AE AS CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UC UI UL UR US UT".split())
 
@@ -84,10 +89,12 @@ class Scheme:
         picked: dict[str, dict[str, Any]] = {}
         for level in Level:
             wanted = LEVEL_ATTRIBUTES[level]
-            picked[level.name.lower()] = {tag: element for tag, element in data_set.items() if tag in wanted}
+            picked[level.name.lower()] = {
+                tag: element for tag, element in data_set.items() if tag in wanted and _fits(element)
+            }
         for path, key in self.extra.items():
             element = data_set.get(path[0])
-            if element is not None and len(json.dumps(element)) <= _MAX_EXTRA_BYTES:
+            if element is not None and _fits(element, _MAX_EXTRA_BYTES):
                 picked[key.level.name.lower()][path[0]] = element
         return picked
 
@@ -200,3 +207,15 @@ def _unknown(encoded: str) -> Iterator[str]:
     except (binascii.Error, ValueError):
         return
     yield from filter(None, (one.strip(" \0") for one in text.split("\\")[:_MAX_VALUES]))
+
+
+def _fits(element: Mapping[str, Any], max_bytes: int = _MAX_ATTRIBUTE_BYTES) -> bool:
+    """Whether an element of DICOM JSON is small and flat enough for every row that would hold it."""
+    return _depth(element) <= _MAX_ATTRIBUTE_DEPTH and len(orjson.dumps(element)) <= max_bytes
+
+
+def _depth(element: Mapping[str, Any]) -> int:
+    """How many sequences an element is nested in, itself included."""
+    if element.get("vr") != "SQ":
+        return 0
+    return 1 + max((_depth(one) for item in element.get("Value", ()) for one in item.values()), default=0)

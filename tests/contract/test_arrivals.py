@@ -1,8 +1,11 @@
 """Rows that were stored enter the change feed once each, in order, whatever happens to who stored or followed them."""
 
 import asyncio
+import gzip
+import json
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -152,3 +155,81 @@ async def test_old_streams_are_retired_once_all_of_them_was_followed(catalogue: 
     await catalogue.add(row(2))
     await catalogue.complete()
     assert [change.seq for change in await feed(catalogue)] == [1, 2]
+
+
+async def test_a_stream_that_could_not_be_registered_is_not_used(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody follows it: its rows would be found by no search."""
+
+    async def cut_off(*_: object, **__: object) -> None:
+        monkeypatch.undo()
+        raise AutoReconnect("lost")
+
+    monkeypatch.setattr(type(catalogue.db.counters), "update_one", cut_off)
+    with pytest.raises(CatalogueUnavailable):
+        await catalogue.add(row(1))
+    await catalogue.add(row(2))
+    assert await counted(catalogue) == 1
+
+
+async def test_a_crowd_that_waits_while_others_store_is_served_at_once(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without numbers that tell whether anything was written, each sees what was before it asked all the same."""
+    follow, times = arrivals.catch_up, 0
+
+    async def counting(*args: object) -> None:
+        nonlocal times
+        times += 1
+        await follow(*args)
+
+    monkeypatch.setattr(arrivals, "catch_up", counting)
+    await catalogue.add(row(1))
+    first = asyncio.create_task(catalogue.complete())
+    await asyncio.sleep(0)
+    await catalogue.add(row(2))
+    await asyncio.gather(*(catalogue.complete() for _ in range(20)))
+    assert len(await feed(catalogue)) == 2
+    await first
+    assert times <= 2
+
+
+async def test_a_deletion_takes_what_is_followed_although_more_arrives(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others store to the study, some of its rows are always still to be followed."""
+    await catalogue.add(row(1))
+    await catalogue.complete()
+    await catalogue.add(row(2))
+    follow = arrivals.catch_up
+
+    async def followed(*args: object) -> None:
+        assert await catalogue.count() == 1, "the first is gone before the second is followed"
+        await follow(*args)
+
+    monkeypatch.setattr(arrivals, "catch_up", followed)
+    assert len(await catalogue.delete(Resource("1.2.1"))) == 2
+
+
+def nested(depth: int) -> dict[str, object]:
+    """A sequence in so many others."""
+    return {"vr": "SQ", "Value": [{"00081032": nested(depth - 1)}] if depth else []}
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {tag: {"vr": "LO", "Value": ["x" * (9 << 20)]} for tag in ("00080081", "00104000", "00081080")},
+        {"00081032": nested(80)},
+    ],
+    ids=["large", "deep"],
+)
+async def test_an_instance_with_what_no_derived_row_takes_hinders_no_other(
+    catalogue: Catalogue, attributes: dict[str, object]
+) -> None:
+    """MongoDB refuses documents of more than 16 MiB or 100 levels; the header of an instance is kept as one text."""
+    whole = json.loads(gzip.decompress(row(1).json_gzip)) | attributes
+    await catalogue.add(replace(row(1), json_gzip=gzip.compress(json.dumps(whole).encode())))
+    await catalogue.add(row(2, "1.2.2", "1.2.2.1"))
+    assert await counted(catalogue) == 2
