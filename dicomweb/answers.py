@@ -86,7 +86,8 @@ class Answer:
     def validated(cls, *what: Any) -> Answer:
         """`make` one with a validator: the next who asks for the same may have it."""
         answer = make(*what)
-        etag = hashlib.sha256(answer.body).hexdigest()[:32]
+        warnings = "\0".join(answer.fields.getall("Warning", ()))  # who has the body may have counted other results
+        etag = hashlib.sha256(answer.body + warnings.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         answer.fields["ETag"] = f'"{etag}"'
         return replace(answer, etag=etag)
 

@@ -56,7 +56,8 @@ class Qido:
                 page = SearchPage((), page.remaining + len(page.items), page.is_exact)
             items, fields = _with_retrieve_urls(page.items, level, base), _warnings(base, parsed, page)
             answer = await self._services.run(Answer.validated, items, offer, compressed, HTTPStatus.OK, fields)
-            self._remembered.put(asked, version, answer, _WEIGHT_BYTES + len(answer.body))
+            weight = _WEIGHT_BYTES + 4 * len(asked[0]) + len(answer.body)  # warnings repeat what was asked
+            self._remembered.put(asked, version, answer, weight)
         return answer.response(request)
 
     def _parse(self, request: web.Request, level: Level, keys: SearchKeys) -> ParsedQuery:

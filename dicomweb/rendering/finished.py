@@ -58,14 +58,15 @@ class Finished:
         """Answer with the rendering that is remembered, else with the one that `make` gives or sends itself."""
         archive = self._services.archive(request)
         generation = archive.version(request.match_info["study"])
-        key = request.raw_path, request.headers.get("Accept")
+        key = request.raw_path, request.headers.get("Accept", "")
         rendering = self._remembered.get(key, generation)
         if rendering is None:
             made = await make(request, archive)
             if not isinstance(made, Rendering):
                 return made
             rendering = made
-            self._remembered.put(key, generation, made, len(made.body) + _ENTRY_BYTES + 2 * len(request.raw_path))
+            weight = len(made.body) + _ENTRY_BYTES + 2 * sum(map(len, key))
+            self._remembered.put(key, generation, made, weight)
         elif response := not_modified(request, rendering.etag):
             return response
         return await rendering.send(request, self._services)

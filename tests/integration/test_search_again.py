@@ -53,6 +53,17 @@ def studies_in(body: bytes) -> set[str]:
     return {item["0020000D"]["Value"][0] for item in json.loads(body)}
 
 
+async def test_a_page_with_another_count_of_further_results_is_another(client):
+    """Who asks for the number alone gets the same body each time."""
+    first = ct()
+    await store(client, first)
+    _, before, body = await get(client, f"{STUDIES}?limit=0")
+    await store(client, ct())
+    status, after, same = await get(client, f"{STUDIES}?limit=0", **{"If-None-Match": before["ETag"]})
+    assert (status, same) == (200, body)
+    assert after["Warning"] != before["Warning"]
+
+
 async def test_the_same_again_is_searched_once(client, searches):
     ds = ct()
     await store(client, ds)
