@@ -112,8 +112,13 @@ class EventHub:
         while True:
             await asyncio.sleep(GATHER_S)
             if self._clients:
-                with suppress(CatalogueUnavailable):
+                try:
                     await self._complete()
+                except CatalogueUnavailable:
+                    continue
+                except Exception:  # whoever listens hears of runs all the same
+                    logger.exception("what is stored could not be followed")
+                    await asyncio.sleep(RECONNECT_S)
 
     async def _keep_watching(self) -> None:
         while True:
