@@ -156,8 +156,12 @@ async def _derive(core: Core) -> None:
     """Derive series and studies soon after they changed, so that few searches have to."""
     while True:
         await asyncio.sleep(_DERIVE_EVERY_S)
-        with contextlib.suppress(CatalogueUnavailable):
+        try:
             await core.catalogue.complete()
+        except CatalogueUnavailable:
+            continue
+        except Exception:  # sweeping and runs go on
+            logger.exception("deriving failed")
 
 
 async def _build_keys(core: Core) -> None:

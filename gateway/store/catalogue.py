@@ -199,10 +199,10 @@ class Catalogue:
         """An instance, and with it the next of its series, in one question: each takes 0.05 ms then and not 0.6."""
         async with driver.wrapped():
             series = selector(Resource(resource.study_uid, resource.series_uid))
-            found = await self.db.instances.find(series, RETRIEVAL, limit=_SIBLINGS).to_list(None)
-        for document in found:
-            instance = stored_instance(document)
-            self._remembered.put(instance.resource, generation, [instance], _weight(instance))
+            cursor = self.db.instances.find(series, RETRIEVAL, limit=_SIBLINGS, batch_size=_BATCH)
+            while batch := await cursor.to_list(_BATCH):
+                for instance in map(stored_instance, batch):
+                    self._remembered.put(instance.resource, generation, [instance], _weight(instance))
         return await self.instances(resource)
 
     async def raise_missing(self, resource: Resource) -> NoReturn:
