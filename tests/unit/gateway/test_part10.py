@@ -160,3 +160,15 @@ async def test_file_meta_information_is_bounded_as_a_whole() -> None:
     content = b"\0" * 128 + b"DICM" + element * (2 << 20 >> 3)
     with pytest.raises(TooLarge):
         await header_of(ByteSource(stream(content, 1 << 22), max_bytes=1 << 26))
+
+
+@pytest.mark.parametrize("syntax", [None, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+async def test_elements_in_sequences_of_defined_length_are_bounded_too(monkeypatch, syntax) -> None:
+    nested = ct(ReferencedImageSequence=[ct() for _ in range(20)])
+    content = part10(nested) if syntax is None else part10(nested, syntax)
+    count = len(ct()) * 21  # about
+    monkeypatch.setattr("gateway.intake.header._MAX_NESTED", 2 * count)
+    assert (await read(content))[0].pixels is not None
+    monkeypatch.setattr("gateway.intake.header._MAX_NESTED", count // 2)
+    with pytest.raises(TooLarge):
+        await read(content)
