@@ -136,6 +136,8 @@ class Elements:
         else:
             json = dicom_json.encode_value(tag, VRS[vr], value, level.encodings, level.path + name)
             element = Element(raw, _member(name, json), name, json)
+        if tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF:
+            _checked_creator(element)
         if len(raw) <= _MAX_REMEMBERED and b'"BulkDataURI"' not in element.json:
             self._memo.put(key, element)
         return element
@@ -216,14 +218,17 @@ class _Level:
     def check_creator(self, tag: int) -> str:
         """The private creator of an element, if it has one; raise Unusual if pydicom would write it in another way."""
         creator = self.elements.get((tag & 0xFFFF0000) | (tag & 0xFFFF) >> 8) if tag >> 16 & 1 else None
-        if creator is None:
-            return ""
-        values = creator.value.get("Value", [])
-        text = str(values[0]) if len(values) == 1 else ""
-        as_written = text.encode("ascii", "replace") + b" " * (len(text) % 2)
-        if creator.stored[4:6] != b"LO" or creator.stored[8:] != as_written or text != text.strip():
-            raise Unusual
-        return text
+        return "" if creator is None else _checked_creator(creator)
+
+
+def _checked_creator(creator: Element) -> str:
+    """A private creator as text; raise Unusual if pydicom, where it reads one, would write it in another way."""
+    values = creator.value.get("Value", [])
+    text = str(values[0]) if len(values) == 1 else ""
+    as_written = text.encode("ascii", "replace") + b" " * (len(text) % 2)
+    if creator.stored[4:6] != b"LO" or creator.stored[8:] != as_written or text != text.strip():
+        raise Unusual
+    return text
 
 
 @lru_cache(4096)

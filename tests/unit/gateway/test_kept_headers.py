@@ -181,6 +181,7 @@ def places_of(data: bytes) -> list[Place]:
 @given(data_set())
 @example(encoded(0x00090010, "LO", b"SIEMENS CT VA0  COAD") + encoded(0x00091001, "UN", b"12"))
 @example(encoded(0x00191018, "UN", b"1.5 "))
+@example(encoded(0x00190010, "AE", b" ") + encoded(0x0019100A, "OB", b""))
 @example(encoded(0x00290010, "DT", b"12345") + sequence(0x00291020, [], undefined=False))
 @example(encoded(0x00080001, "SH", b"\xc2\xa2") + encoded(0x00080005, "CS", b"ISO_IR 192"))
 def test_anything_that_can_be_made(data: bytes) -> None:
