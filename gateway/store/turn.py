@@ -1,8 +1,8 @@
 """Taking turns: lets the processes of one machine commit one after the other instead of into each other.
 
-Every transaction takes change numbers, so two at once conflict and one starts over. That is right but wasteful: two
-workers stored 57 instances a second where one stored 99. Waiting for a lock costs less. It is an optimisation only:
-machines that share a catalogue have different locks, and there the retries of the driver decide.
+The numbers that tell what may be remembered (`generations.py`) are raised by one writer at a time, and what waits for its
+turn joins into larger groups. Machines that share a catalogue have different locks: there nothing is remembered, and each
+writer inserts rows in a stream of its own.
 """
 
 from __future__ import annotations
