@@ -1,8 +1,8 @@
 """Taking turns: lets the processes of one machine commit one after the other instead of into each other.
 
-The numbers that tell what may be remembered (`generations.py`) are raised by one writer at a time, and what waits for its
-turn joins into larger groups. Machines that share a catalogue have different locks: there nothing is remembered, and each
-writer inserts rows in a stream of its own.
+The numbers that tell what may be remembered (`generations.py`) are raised by one writer at a time, and what waits for
+its turn joins into larger groups. Machines that share a catalogue have different locks: there nothing is remembered,
+and each writer inserts rows in a stream of its own.
 """
 
 from __future__ import annotations
