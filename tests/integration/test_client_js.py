@@ -93,8 +93,9 @@ async def page(open_archive, serve) -> AsyncIterator[Page]:
 
 
 async def test_search(page):
-    first, second = ct(), ct(PatientName="Panza^Sancho", PatientID="MRN-2", StudyDescription="CT HEAD")
-    other = ct(StudyInstanceUID=second.StudyInstanceUID, Modality="MR", PatientID="MRN-2", PatientName="Panza^Sancho")
+    named = {"PatientName": "Panza^Sancho", "PatientID": "MRN-2", "StudyDescription": "CT HEAD"}
+    first, second = ct(), ct(**named)
+    other = ct(StudyInstanceUID=second.StudyInstanceUID, Modality="MR", **named)
     await page.store(first, second, other)
 
     found = await page("searchForStudies", queryParams={"PatientName": "*anz*", "includefield": "00081030,00080060"})
