@@ -57,7 +57,7 @@ async def test_a_report_lands_in_the_study_it_refers_to(open_archive, serve) -> 
     client = await serve(core)
     outcome = await core.archive.ingest(stream(part10(ct())), Source("dimse", "CT1"))
     (instance,) = await core.archive.instances(outcome.stored)
-    image = await asyncio.to_thread(dcmread, core.archive.open(instance).path)
+    image = await asyncio.to_thread(dcmread, core.objects.uri(instance.key).removeprefix("file://"))
     sent = report_on(image)
     answer = await store(client, part10(sent), path=f"/dicomweb/studies/{image.StudyInstanceUID}")
     assert answer.status == 200, await answer.text()
