@@ -20,7 +20,7 @@ from pynetdicom.presentation import PresentationContext, build_context, negotiat
 from pynetdicom.sop_class import Verification
 
 from gateway.dimse.pdu import INVALID, Kind, ProtocolError, associate_rj
-from gateway.intake.stored import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from gateway.intake.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 Annex A
 #: Of an A-ASSOCIATE-RQ, before its items (PS3.8 Table 9-11); pynetdicom also reads what ends within them.

@@ -30,13 +30,11 @@ from dicomweb.pixels.frames import FrameTable
 from dicomweb.resource import Resource, is_uid
 from gateway.intake import quick
 from gateway.intake.elements import Element, Elements, Unusual
+from gateway.intake.file_meta import file_start
 from gateway.intake.header import Header
 from gateway.intake.pixels import UNDEFINED, PixelElement, PixelLayout
 from gateway.intake.rewrite import NAMES, parsed, rewritten, text_of
 
-#: Ours, under the 2.25 root (PS3.5 Annex B).
-IMPLEMENTATION_CLASS_UID = "2.25.264518739036543312958817532071646083329"
-IMPLEMENTATION_VERSION = "ISTHMUS"
 _REENCODED = {ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 TRANSFER_SYNTAXES = frozenset(uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax")
 _PIXEL_VR = {0x7FE00008: "OF", 0x7FE00009: "OD"}
@@ -215,7 +213,10 @@ def _rewritten(header: Header, profile: Deidentify) -> StoredHeader:
     class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name) for name in NAMES)
     syntax = _stored_syntax(header)
     vr = _pixel_vr(header.pixels, bits_allocated=_int(ds.get("BitsAllocated")))
-    before, after = _start(class_uid, instance_uid, syntax), _pixel_head(header.pixels, vr)
+    before, after = (
+        _start(class_uid, instance_uid, syntax),
+        _pixel_head(header.pixels, vr),
+    )
     head = rewritten(ds, before, after)
     if not header.encoding.little:  # the JSON is made of little endian values
         ds = dcmread(BytesIO(head), stop_before_pixels=True)
@@ -294,32 +295,7 @@ def _pixel_head(pixels: PixelElement | None, vr: str) -> bytes:
 
 
 def _start(class_uid: str, instance_uid: str, syntax: str) -> bytes:
-    """Preamble and file meta information, always our own (PS3.10 section 7.1; PS3.15 E.1.1 wants the received one
-    replaced).
-    """
-    elements = b"".join(
-        [
-            _element(0x0001, b"OB", b"\0\1"),
-            _element(0x0002, b"UI", class_uid.encode("ascii")),
-            _element(0x0003, b"UI", instance_uid.encode("ascii")),
-            _element(0x0010, b"UI", syntax.encode("ascii")),
-            _IMPLEMENTATION,
-        ]
-    )
-    return b"\0" * 128 + b"DICM" + _element(0x0000, b"UL", struct.pack("<L", len(elements))) + elements
-
-
-def _element(number: int, vr: bytes, value: bytes) -> bytes:
-    """An element of the file meta information, its value padded."""
-    if vr == b"OB":
-        return struct.pack("<HH2sHL", 2, number, vr, 0, len(value)) + value
-    value += (b"\0" if vr == b"UI" else b" ") * (len(value) % 2)
-    return struct.pack("<HH2sH", 2, number, vr, len(value)) + value
-
-
-_IMPLEMENTATION = _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode()) + _element(
-    0x0013, b"SH", IMPLEMENTATION_VERSION.encode()
-)
+    return file_start(class_uid.encode("ascii"), instance_uid.encode("ascii"), syntax.encode("ascii"))
 
 
 def _geometry(attributes: dict[str, Any], pixels: PixelElement | None, extended_starts: tuple[int, ...]) -> Geometry:
