@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 
 const require = createRequire(
   new URL("../../viewer/package.json", import.meta.url),
@@ -56,7 +58,9 @@ export async function scenario(options, steps) {
     await steps(page, errors);
     assert.deepEqual(errors, []);
   } catch (error) {
-    await photograph(page, "failed");
+    await photograph(page, "failed").catch((problem) =>
+      errors.push(`no picture: ${problem.message}`),
+    );
     console.error(`at ${page.url()}\n${errors.join("\n")}`);
     throw error;
   } finally {
@@ -156,9 +160,9 @@ export async function boneRun(page, study) {
   return eventually(finished);
 }
 
-/** Waits until `holds` does; what it looks at takes time by itself. */
+/** Waits until `holds` does. */
 export async function until(holds, otherwise) {
-  for (const end = Date.now() + TIMEOUT_MS; Date.now() < end; ) {
+  for (const end = Date.now() + TIMEOUT_MS; Date.now() < end; await pause(50)) {
     if (await holds()) return;
   }
   assert.fail(otherwise);
@@ -166,24 +170,66 @@ export async function until(holds, otherwise) {
 
 /** The first answer of `ask` that is not undefined. */
 async function eventually(ask) {
-  for (const end = Date.now() + 3 * TIMEOUT_MS; Date.now() < end; ) {
+  for (
+    const end = Date.now() + 3 * TIMEOUT_MS;
+    Date.now() < end;
+    await pause(500)
+  ) {
     const answer = await ask();
     if (answer !== undefined) return answer;
-    await new Promise((resolve) => setTimeout(resolve, 500));
   }
   return assert.fail("nothing happened in time");
 }
 
-/** Shares of the pixels in the middle of an element, as the screen shows them: brighter than black, coloured, red, blue. */
-export async function look(page, element) {
-  const { x, y, width, height } = await element.boundingBox();
-  const clip = {
-    x: x + width / 5,
-    y: y + height / 5,
-    width: (width * 3) / 5,
-    height: (height * 3) / 5,
-  };
-  const picture = (await page.screenshot({ clip })).toString("base64");
+/** Waits until what an element shows is as `holds` wants it; gives the shares of its pixels. */
+export async function untilSeen(page, element, holds, otherwise) {
+  let seen;
+  await until(async () => holds((seen = await look(page, element))), otherwise);
+  return seen;
+}
+
+/** Where an element is on the page, once it has been laid out. */
+export async function placed(element) {
+  await element.waitFor();
+  let box = null;
+  await until(
+    async () => (box = await element.boundingBox()),
+    "an element that is seen has no place",
+  );
+  return box;
+}
+
+/**
+ * Shares of the pixels in the middle of an element, as the screen shows them: brighter than black, coloured, red, blue.
+ *
+ * An element that has no place yet, or that the page moved while its picture was taken, shows nothing.
+ */
+async function look(page, element) {
+  const clip = await middle(page, element);
+  if (clip) {
+    const picture = await page.screenshot({ clip, scale: "css" });
+    if (isDeepStrictEqual(clip, await middle(page, element)))
+      return shares(page, picture);
+  }
+  return { bright: 0, colored: 0, red: 0, blue: 0 };
+}
+
+/** The middle of an element as far as it is on the screen; null where nothing of it is. */
+async function middle(page, element) {
+  const box = await element.boundingBox();
+  if (!box) return null;
+  const screen = page.viewportSize();
+  const [x, y] = [
+    Math.max(box.x + box.width / 5, 0),
+    Math.max(box.y + box.height / 5, 0),
+  ];
+  const width = Math.min(box.x + (box.width * 4) / 5, screen.width) - x;
+  const height = Math.min(box.y + (box.height * 4) / 5, screen.height) - y;
+  return width >= 1 && height >= 1 ? { x, y, width, height } : null;
+}
+
+/** What `look` says of a picture; the browser decodes it. */
+function shares(page, picture) {
   return page.evaluate(async (encoded) => {
     const bytes = Uint8Array.from(atob(encoded), (character) =>
       character.charCodeAt(0),
@@ -198,17 +244,18 @@ export async function look(page, element) {
     const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
     const seen = { bright: 0, colored: 0, red: 0, blue: 0 };
     for (let at = 0; at < data.length; at += 4) {
-      const [low, high] = [
-        Math.min(...data.slice(at, at + 3)),
-        Math.max(...data.slice(at, at + 3)),
-      ];
+      const [red, green, blue] = [data[at], data[at + 1], data[at + 2]];
+      const high = Math.max(red, green, blue);
       seen.bright += high > 40;
-      seen.colored += high - low > 12 && high > 40;
-      seen.red += data[at] - data[at + 2] > 60;
-      seen.blue += data[at + 2] - data[at] > 60;
+      seen.colored += high - Math.min(red, green, blue) > 12 && high > 40;
+      seen.red += red - blue > 60;
+      seen.blue += blue - red > 60;
     }
     return Object.fromEntries(
-      Object.entries(seen).map(([name, count]) => [name, (count * 4) / data.length]),
+      Object.entries(seen).map(([name, count]) => [
+        name,
+        (count * 4) / data.length,
+      ]),
     );
-  }, picture);
+  }, picture.toString("base64"));
 }

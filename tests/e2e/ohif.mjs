@@ -4,12 +4,11 @@ import {
   BASE_URL,
   boneRun,
   ctStudy,
-  look,
   photograph,
   scenario,
-  until,
+  untilSeen,
 } from "./browser.mjs";
-import { dismissGreetings } from "./ohif_page.mjs";
+import { dismissGreetings, image, showsPixels } from "./ohif_page.mjs";
 
 await scenario({}, async (page) => {
   const study = await ctStudy(page);
@@ -22,24 +21,22 @@ await scenario({}, async (page) => {
   );
 
   await page.goto(`${BASE_URL}/ohif/viewer?StudyInstanceUIDs=${study}`);
-  const canvas = page.locator("canvas.cornerstone-canvas").first();
-  await canvas.waitFor();
+  await image(page).waitFor();
   assert.ok(
     await page.evaluate(() => crossOriginIsolated),
     "OHIF has no SharedArrayBuffer",
   );
   await dismissGreetings(page);
   await page.waitForFunction(() => document.body.innerText.includes("1/"));
-  await until(
-    async () => (await look(page, canvas)).bright > 0.05,
-    "OHIF shows no pixels",
-  );
+  await showsPixels(page, 0.05);
   await page.getByText("SEG", { exact: true }).first().waitFor();
   await photograph(page, "ohif");
 
   await page.getByText("SEG", { exact: true }).first().dblclick();
-  await until(
-    async () => (await look(page, canvas)).colored > 0.001,
+  await untilSeen(
+    page,
+    image(page),
+    ({ colored }) => colored > 0.001,
     "OHIF does not show the segmentation",
   );
   await photograph(page, "ohif-segmentation");

@@ -1,5 +1,5 @@
 /** OHIF 3.13 as a user meets it: its list of studies, its series, its dialogs. */
-import { look, until } from "./browser.mjs";
+import { untilSeen } from "./browser.mjs";
 
 /** OHIF greets new users twice; what it says covers the image, and one of the two the other. */
 export async function dismissGreetings(page) {
@@ -13,6 +13,16 @@ export async function dismissGreetings(page) {
 export const image = (page) =>
   page.locator("canvas.cornerstone-canvas").first();
 
+/** Waits until more than a share of the first viewport is not black. */
+export function showsPixels(page, share) {
+  return untilSeen(
+    page,
+    image(page),
+    ({ bright }) => bright > share,
+    "OHIF shows no pixels",
+  );
+}
+
 /** Opens a series by a double click in the list at the left; `modality` is one of an object that has no picture. */
 export async function openObject(page, modality) {
   await page
@@ -25,10 +35,7 @@ export async function openObject(page, modality) {
 /** Opens the first series of images and waits until it is seen. */
 export async function openImages(page) {
   await page.locator('[data-cy="study-browser-thumbnail"]').first().dblclick();
-  await until(
-    async () => (await look(page, image(page))).bright > 0.02,
-    "OHIF shows no pixels",
-  );
+  await showsPixels(page, 0.02);
 }
 
 /** Answers what OHIF asks about a derived object before it takes it over. */
@@ -40,16 +47,24 @@ export async function agree(page, question) {
 
 /** The texts of the rows of the study list, once `expected` of them are shown. */
 export async function listed(page, expected) {
-  await page.waitForFunction((count) => {
+  const texts = await page.waitForFunction((count) => {
     const rows = [...document.querySelectorAll("tbody tr")].slice(1);
-    return rows.filter((row) => row.cells.length > 1).length === count;
+    return (
+      rows.filter((row) => row.cells.length > 1).length === count &&
+      rows.map((row) => row.innerText)
+    );
   }, expected);
-  return (await page.locator("tbody tr").allInnerTexts()).slice(1);
+  return texts.jsonValue();
 }
 
 /** Types into a filter of the study list, and gives the rows that it leaves. */
 export async function filtered(page, { column, text, expected }) {
-  await page.locator("tbody tr").first().locator("input").nth(column).fill(text);
+  await page
+    .locator("tbody tr")
+    .first()
+    .locator("input")
+    .nth(column)
+    .fill(text);
   const rows = await listed(page, expected);
   await page.locator('[aria-label="Reset filters"]').click();
   return rows;

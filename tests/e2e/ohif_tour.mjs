@@ -1,13 +1,14 @@
 /** A reader's way through OHIF: images, SEG, RTSTRUCT, SR, PDF, MPR, the study list with its filters, an upload. */
 import assert from "node:assert/strict";
+import { isDeepStrictEqual } from "node:util";
 import {
   BASE_URL,
   OHIF,
   TOKEN,
-  look,
   photograph,
   scenario,
   until,
+  untilSeen,
 } from "./browser.mjs";
 import {
   agree,
@@ -17,6 +18,7 @@ import {
   listed,
   openImages,
   openObject,
+  showsPixels,
 } from "./ohif_page.mjs";
 
 const { STUDY, SLICES, UPLOAD, UPLOADED } = process.env;
@@ -49,10 +51,7 @@ await scenario({ signedOut: !OWN_ORIGIN }, async (page) => {
 });
 
 async function showsImages(page, frames) {
-  await until(
-    async () => (await look(page, image(page))).bright > 0.05,
-    "OHIF shows no pixels",
-  );
+  await showsPixels(page, 0.05);
   await page.waitForFunction(
     () =>
       document.querySelector('[data-cy="study-browser-thumbnail"] img')
@@ -63,8 +62,11 @@ async function showsImages(page, frames) {
     await page.mouse.wheel(0, 120);
     await page.getByText(`(${slice + 1}/${SLICES})`).waitFor();
   }
-  assert.equal(frames.size, Number(SLICES), "not every slice was fetched");
-  assert.ok((await look(page, image(page))).bright > 0.02);
+  await until(
+    () => frames.size === Number(SLICES),
+    "not every slice was fetched",
+  );
+  await showsPixels(page, 0.02);
 }
 
 async function showsObjects(page) {
@@ -83,20 +85,25 @@ async function showsObjects(page) {
   await openImages(page);
   await openObject(page, "SR");
   await agree(page, "Do you want to continue tracking measurements");
-  await page.locator("svg text", { hasText: /^[\d.]+ mm$/ }).first().waitFor();
+  await page
+    .locator("svg text", { hasText: /^[\d.]+ mm$/ })
+    .first()
+    .waitFor();
   await photograph(page, `ohif-${PREFIX}-sr`);
 
   await openImages(page);
   await openObject(page, "DOC");
-  const document = page.locator('object[type="application/pdf"]');
+  const document = page.locator('object[type="application/pdf"][data]');
   await document.waitFor();
   const start = await page.evaluate(
     async (address) => (await (await fetch(address)).text()).slice(0, 5),
     await document.getAttribute("data"),
   );
   assert.equal(start, "%PDF-");
-  await until(
-    async () => (await look(page, document)).bright > 0.3,
+  await untilSeen(
+    page,
+    document,
+    ({ bright }) => bright > 0.3,
     "OHIF does not show the page of the PDF",
   );
   await photograph(page, `ohif-${PREFIX}-pdf`);
@@ -104,8 +111,10 @@ async function showsObjects(page) {
 
 /** Waits until `what` is drawn over the grey image in the colour that it asks for. */
 async function drawn(page, color, what) {
-  await until(
-    async () => (await look(page, image(page)))[color] > 0.001,
+  await untilSeen(
+    page,
+    image(page),
+    (shares) => shares[color] > 0.001,
     `OHIF does not draw the ${what}`,
   );
 }
@@ -115,11 +124,15 @@ async function showsPlanes(page) {
   await page.locator('[data-cy="Layout"]').click();
   await page.getByText("MPR", { exact: true }).first().click();
   const planes = page.locator("canvas.cornerstone-canvas");
+  await until(
+    async () => (await planes.count()) === 3,
+    "MPR does not show three planes",
+  );
   for (const plane of [0, 1, 2])
-    await until(
-      async () =>
-        (await planes.count()) === 3 &&
-        (await look(page, planes.nth(plane))).bright > 0.005,
+    await untilSeen(
+      page,
+      planes.nth(plane),
+      ({ bright }) => bright > 0.005,
       `plane ${plane} of MPR is black`,
     );
   await page.locator('[data-cy="Crosshairs"]').click();
@@ -167,9 +180,10 @@ async function listsStudies(page) {
   await listed(page, count);
 
   await page.locator('[aria-label="Sort Patient"]').click();
-  const names = async () => (await listed(page, count)).map((row) => row.trim());
-  const ascending = await names();
-  assert.deepEqual(ascending, ascending.toSorted());
+  await until(async () => {
+    const rows = (await listed(page, count)).map((row) => row.trim());
+    return isDeepStrictEqual(rows, rows.toSorted());
+  }, "the list is not sorted by patient");
   await photograph(page, `ohif-${PREFIX}-list`);
 
   if (!OWN_ORIGIN) return; // an address loads the page again, without the token

@@ -1,7 +1,7 @@
 /** Below a path that a proxy takes away: the sign-in link, the list, a study, a picture of it, and OHIF. */
 import assert from "node:assert/strict";
-import { LOGIN_URL, look, photograph, scenario, until } from "./browser.mjs";
-import { dismissGreetings, image, listed } from "./ohif_page.mjs";
+import { LOGIN_URL, photograph, scenario, untilSeen } from "./browser.mjs";
+import { dismissGreetings, image, listed, showsPixels } from "./ohif_page.mjs";
 
 const { STUDY } = process.env;
 const PREFIX = new URL(LOGIN_URL).pathname.replace(/login$/, "");
@@ -16,8 +16,12 @@ await scenario({ signedOut: true }, async (page) => {
 
   await page.locator(`.card a[href="${PREFIX}studies/${STUDY}"]`).click();
   await page.locator('.stage[data-state="ready"]').waitFor();
-  const canvas = page.locator(".stage canvas");
-  assert.ok((await look(page, canvas)).bright > 0.05, "the image is black");
+  await untilSeen(
+    page,
+    page.locator(".stage canvas"),
+    ({ bright }) => bright > 0.05,
+    "the image is black",
+  );
   await page.reload();
   await page.locator('.stage[data-state="ready"]').waitFor();
   await photograph(page, "proxied-study");
@@ -26,10 +30,7 @@ await scenario({ signedOut: true }, async (page) => {
   await page.goto(new URL(await link.getAttribute("href"), page.url()).href);
   await image(page).waitFor();
   await dismissGreetings(page);
-  await until(
-    async () => (await look(page, image(page))).bright > 0.05,
-    "OHIF shows no pixels",
-  );
+  await showsPixels(page, 0.05);
   await photograph(page, "proxied-ohif");
   await page.locator('[data-cy="return-to-work-list"]').click();
   assert.equal((await listed(page, 1)).length, 1);

@@ -8,6 +8,7 @@ import {
   getJson,
   photograph,
   scenario,
+  until,
 } from "./browser.mjs";
 
 for (const [name, device] of Object.entries({
@@ -19,7 +20,10 @@ for (const [name, device] of Object.entries({
     const cards = page.locator(".card a");
     await cards.first().waitFor();
     const stored = await getJson(page, "/dicomweb/studies?limit=24");
-    assert.equal(await cards.count(), stored.length);
+    await until(
+      async () => (await cards.count()) === stored.length,
+      "not every study has a card",
+    );
     await page.waitForFunction(
       () => document.querySelector(".card img")?.naturalWidth > 0,
     );
@@ -39,16 +43,19 @@ await scenario({}, async (page) => {
   await page.locator(".card").first().waitFor();
   await page.getByRole("radio", { name: "CT" }).check();
   await page.waitForURL(/modality=CT/);
-  await page.waitForFunction(() =>
-    [...document.querySelectorAll(".card")].every((card) =>
-      card.textContent.includes("CT"),
-    ),
+  await page.waitForFunction(
+    () =>
+      document.querySelector(".card") &&
+      [...document.querySelectorAll(".card")].every((card) =>
+        card.textContent.includes("CT"),
+      ),
   );
 
   const patient = await page.locator(".card-patient").first().textContent();
   await page.getByRole("searchbox").fill(patient.slice(0, 8));
   await page.waitForFunction(
     (name) =>
+      document.querySelector(".card-patient") &&
       [...document.querySelectorAll(".card-patient")].every(
         ({ textContent }) => textContent === name,
       ),

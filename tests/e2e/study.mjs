@@ -5,9 +5,11 @@ import {
   PHONE,
   boneRun,
   ctStudy,
-  look,
   photograph,
+  placed,
   scenario,
+  until,
+  untilSeen,
 } from "./browser.mjs";
 
 const READY = '.stage[data-state="ready"]';
@@ -17,8 +19,12 @@ await scenario({}, async (page) => {
   await page.goto(`${BASE_URL}/studies/${study}`);
   await page.locator(READY).waitFor();
   const canvas = page.locator(".stage canvas");
-  const { bright, colored } = await look(page, canvas);
-  assert.ok(bright > 0.05, `the image is black: ${bright}`);
+  const { colored } = await untilSeen(
+    page,
+    canvas,
+    ({ bright }) => bright > 0.05,
+    "the image is black",
+  );
   assert.ok(colored < 0.01, `the image is not grey: ${colored}`);
   await photograph(page, "images");
 
@@ -26,9 +32,9 @@ await scenario({}, async (page) => {
   const slice = () => page.locator(".stage-facts").first().textContent();
   const before = await slice();
   await page.keyboard.press("ArrowDown");
-  await page.waitForFunction(
-    (text) => document.querySelector(".stage-facts").textContent !== text,
-    before,
+  await until(
+    async () => (await slice()) !== before,
+    "the next slice is not shown",
   );
   await canvas.hover();
   await page.mouse.wheel(0, 180);
@@ -64,8 +70,10 @@ await scenario({}, async (page) => {
     document.querySelector('.series [aria-pressed="true"]'),
   );
   await canvas.focus();
-  assert.ok(
-    (await look(page, canvas)).colored > 0.001,
+  await untilSeen(
+    page,
+    canvas,
+    (now) => now.colored > 0.001,
     "the segmentation is not seen on the images",
   );
   await photograph(page, "results");
@@ -85,20 +93,18 @@ await scenario({}, async (page) => {
   const cube = () => page.locator(".cube-body").getAttribute("style");
   const anterior = await cube();
   await page.locator(".cube button", { hasText: "L" }).dispatchEvent("click");
-  await page.waitForFunction(
-    (style) =>
-      document.querySelector(".cube-body").getAttribute("style") !== style,
-    anterior,
+  await until(
+    async () => (await cube()) !== anterior,
+    "the 3D model does not turn to the left",
   );
   await seen(page, page.locator("x3d-canvas"));
   await photograph(page, "mesh-left");
 
   const left = await cube();
   await fling(page, page.locator("x3d-canvas"));
-  await page.waitForFunction(
-    (style) =>
-      document.querySelector(".cube-body").getAttribute("style") !== style,
-    left,
+  await until(
+    async () => (await cube()) !== left,
+    "the 3D model does not follow the pointer",
   );
   await atRest(page);
 });
@@ -108,7 +114,12 @@ await scenario(PHONE, async (page) => {
   const run = await boneRun(page, study);
   await page.goto(`${BASE_URL}/studies/${study}`);
   await page.locator(READY).waitFor();
-  assert.ok((await look(page, page.locator(".stage canvas"))).bright > 0.05);
+  await untilSeen(
+    page,
+    page.locator(".stage canvas"),
+    ({ bright }) => bright > 0.05,
+    "the image is black",
+  );
   assert.ok(
     await page.evaluate(
       () => document.documentElement.scrollWidth <= innerWidth,
@@ -125,7 +136,7 @@ await scenario(PHONE, async (page) => {
 
 /** Drags across an element and lets go while moving. */
 async function fling(page, element) {
-  const { x, y, width, height } = await element.boundingBox();
+  const { x, y, width, height } = await placed(element);
   const middle = y + height / 2;
   await page.mouse.move(x + width / 3, middle);
   await page.mouse.down();
@@ -138,6 +149,7 @@ async function atRest(page) {
   await page.waitForFunction(
     () => {
       const body = document.querySelector(".cube-body");
+      if (!body) return false;
       const before = body.dataset.seen;
       body.dataset.seen = body.getAttribute("style");
       return body.dataset.seen === before;
@@ -148,9 +160,11 @@ async function atRest(page) {
 }
 
 /** Waits until the 3D model has been drawn: rendering without a GPU takes its time. */
-async function seen(page, element) {
-  for (const end = Date.now() + 60_000; Date.now() < end; ) {
-    if ((await look(page, element)).colored > 0.02) return;
-  }
-  assert.fail("the 3D model is not seen");
+function seen(page, element) {
+  return untilSeen(
+    page,
+    element,
+    ({ colored }) => colored > 0.02,
+    "the 3D model is not seen",
+  );
 }
