@@ -18,6 +18,8 @@ from typing import TypeVar
 from dicomweb.errors import Conflict, IsthmusError, OutOfSpace
 from gateway.errors import ConfigurationError, ObjectNotFound, StoreUnavailable
 from gateway.store import page_cache
+from gateway.store.durable_names import DurableNames, sync_folder
+from gateway.store.new_file import Buffer, NewFile
 from gateway.store.objects import (
     CHUNK_BYTES,
     ObjectInfo,
@@ -30,15 +32,12 @@ from gateway.store.objects import (
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-Buffer = bytes | bytearray | memoryview
 #: What a writer holds before a thread writes it: most CT and MR images fit, and go from open to sync in one hop.
 _BUFFER_BYTES = 1 << 20
 #: What is read without a thread if it is in memory.
 _AT_ONCE_BYTES = 1 << 20
-#: Buffers in one writev; the system allows 1024 (IOV_MAX).
+#: Buffers that a writer holds at most.
 _MAX_BUFFERS = 512
-#: Minute folders remembered as durable; a new one is used each minute.
-_MAX_KNOWN = 64
 
 
 class FileSystemStore(ObjectStore):
@@ -50,7 +49,7 @@ class FileSystemStore(ObjectStore):
         """Keep objects below `root`; blocking calls run in `workers`, which the caller shuts down after `close`."""
         self._root = root.absolute()
         self._threads = _Threads(workers)
-        self._directories = _DirectorySync(self._threads)
+        self._names = DurableNames()
 
     async def start(self) -> None:
         """Make the folder if it is missing, and check that a file in it can be written and synced."""
@@ -61,12 +60,11 @@ class FileSystemStore(ObjectStore):
             raise ConfigurationError(f"The object folder {self._root} cannot be used: {reason}.") from exc
 
     async def close(self) -> None:
-        """Wait for the directory syncs under way."""
-        await self._directories.settle()
+        """Nothing is held open."""
 
     async def create(self, key: str) -> ObjectWriter:
         """Begin to write; the file itself is made when the first buffer is full, or at commit."""
-        return _FileWriter(self._root / checked_key(key), self._threads, self._directories)
+        return _FileWriter(self._root / checked_key(key), self._threads, self._names)
 
     def open(self, key: str, size: int) -> ObjectReader:
         """Read the file of `key`."""
@@ -117,58 +115,28 @@ def _store_error(exc: OSError) -> IsthmusError:
 
 
 class _File:
-    """A file descriptor used by one thread at a time: `close` waits for a call whose task was cancelled."""
+    """A file descriptor read by one thread at a time: `close` waits for a call whose task was cancelled."""
 
-    def __init__(self, path: Path, opener: Callable[[Path], int]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._opener = opener
         self._lock = threading.Lock()
         self._descriptor: int | None = None
-        self._opened = False
         self._closed = False
 
     def read(self, offset: int, length: int) -> bytes:
         with self._lock:
-            return _read_all(self._open(), offset, length)
-
-    def write(self, buffers: Sequence[Buffer], *, finish: bool = False) -> None:
-        with self._lock:
-            descriptor = self._open()
-            _write_all(descriptor, buffers)
-            if finish:
-                os.fdatasync(descriptor)
-                unlinked = os.fstat(descriptor).st_nlink == 0
-                self._close()
-                if unlinked:
-                    raise StoreUnavailable("The file was removed while it was being written; nothing was kept.")
-
-    def finish(self, buffers: Sequence[Buffer]) -> None:
-        self.write(buffers, finish=True)
+            if self._closed:
+                raise ValueError("the file is closed")
+            if self._descriptor is None:
+                self._descriptor = _open_old(self._path)
+            return _read_all(self._descriptor, offset, length)
 
     def close(self) -> None:
         with self._lock:
-            self._close()
-
-    def discard(self) -> None:
-        """Close and unlink, if it was this object that made the file."""
-        with self._lock:
-            self._close()
-            if self._opened:
-                _unlink(self._path)
-
-    def _open(self) -> int:
-        if self._closed:
-            raise ValueError("the file is closed")
-        if self._descriptor is None:
-            self._descriptor = self._opener(self._path)
-            self._opened = True
-        return self._descriptor
-
-    def _close(self) -> None:
-        self._closed = True
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+            self._closed = True
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 class _OpenFile:
@@ -207,15 +175,16 @@ class _FileReader(ObjectReader):
 
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
         count = self.end(offset, length) - offset
-        if count <= _AT_ONCE_BYTES:
-            data = page_cache.read(str(self._path), offset, count)
-            if data is not None:
-                return data
+        if count <= _AT_ONCE_BYTES and (data := self.at_hand(offset, count)) is not None:
+            return data
         return await self._threads.run(_read_file, self._path, offset, count)
+
+    def at_hand(self, offset: int, length: int) -> bytes | None:
+        return page_cache.read(str(self._path), offset, self.end(offset, length) - offset)
 
     async def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         end = self.end(offset, length)
-        file = _File(self._path, _open_old)
+        file = _File(self._path)
         try:
             while True:
                 chunk = await self._threads.run(file.read, offset, min(CHUNK_BYTES, end - offset))
@@ -228,15 +197,15 @@ class _FileReader(ObjectReader):
 
 
 class _FileWriter(ObjectWriter):
-    def __init__(self, path: Path, threads: _Threads, directories: _DirectorySync) -> None:
+    def __init__(self, path: Path, threads: _Threads, names: DurableNames) -> None:
         self._path = path
-        self._file = _File(path, _open_new)
+        self._file = NewFile(path)
         self._threads = threads
-        self._directories = directories
+        self._names = names
         self._buffers: list[Buffer] = []
         self._buffered = 0
         self._size = 0
-        self._synced = False
+        self._durable = False
         self._done = False
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -251,18 +220,17 @@ class _FileWriter(ObjectWriter):
     def write_now(self, pieces: Sequence[bytes | memoryview], *, last: bool) -> bool:
         self._size += sum(map(len, pieces))
         try:
-            self._file.write(pieces, finish=last)
             if last:
-                self._directories.sync_now(self._path.parent)
+                self._finish(pieces)
+            else:
+                self._file.write(pieces)
         except OSError as exc:
             raise _store_error(exc) from exc
-        self._synced = last
         return True
 
     async def commit(self) -> int:
-        if not self._synced:
-            await self._threads.run(self._file.finish, self._take())
-            await self._directories.sync(self._path.parent)
+        if not self._durable:
+            await self._threads.run(self._finish, self._take())
         self._done = True
         return self._size
 
@@ -276,92 +244,19 @@ class _FileWriter(ObjectWriter):
         except IsthmusError as exc:
             logger.warning("an aborted object was left for the sweeper: %s", exc.message)
 
+    def _finish(self, last: Sequence[Buffer]) -> None:
+        """Write the end, and make the file durable and then its name."""
+        self._file.finish(last)
+        self._names.sync(self._path.parent)
+        self._durable = True
+
     def _take(self) -> list[Buffer]:
         buffers, self._buffers, self._buffered = self._buffers, [], 0
         return buffers
 
 
-class _DirectorySync:
-    """Makes new directory entries durable: one fsync serves every commit that asked before it began."""
-
-    def __init__(self, threads: _Threads) -> None:
-        self._threads = threads
-        self._running: dict[Path, asyncio.Task[None]] = {}
-        self._waiting: dict[Path, asyncio.Task[None]] = {}
-        self._known: set[Path] = set()
-
-    async def sync(self, minute: Path) -> None:
-        """Make the entries of a minute folder durable and, the first time, those that lead to it."""
-        await self._join(minute)
-        if minute not in self._known:  # asked of each process: a sibling may have made the folder and not synced it yet
-            await asyncio.gather(self._join(minute.parent), self._join(minute.parent.parent))
-            self._know(minute)
-
-    def sync_now(self, minute: Path) -> None:
-        """The same in a worker thread, for one commit: 0.03 ms where the file was synced just before, and no task."""
-        _fsync_directory(minute)
-        if minute not in self._known:
-            _fsync_directory(minute.parent)
-            _fsync_directory(minute.parent.parent)
-            self._know(minute)
-
-    async def settle(self) -> None:
-        """Wait until nothing is under way."""
-        while tasks := {*self._running.values(), *self._waiting.values()}:
-            await asyncio.wait(tasks)
-
-    def _know(self, minute: Path) -> None:
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known.add(minute)
-
-    async def _join(self, directory: Path) -> None:
-        task = self._waiting.get(directory)
-        if task is None:
-            task = asyncio.create_task(self._run(directory, self._running.get(directory)))
-            self._waiting[directory] = task
-        await asyncio.shield(task)
-
-    async def _run(self, directory: Path, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        task = self._running[directory] = self._waiting.pop(directory)
-        try:
-            await self._threads.run(_fsync_directory, directory)
-        finally:
-            if self._running.get(directory) is task:
-                del self._running[directory]
-
-
 def _open_old(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _open_new(path: Path) -> int:
-    """Create a file that must not exist, and the folders of its day and minute but never the root above them."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        pass
-    try:
-        path.parent.parent.mkdir(mode=0o700, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-    except FileNotFoundError as exc:
-        raise StoreUnavailable("The object folder is gone; check that its disk is mounted.") from exc
-    return os.open(path, flags, 0o600)
-
-
-def _write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:
-    pending = list(buffers)
-    done = 0
-    while done < len(pending):
-        written = os.writev(descriptor, pending[done : done + _MAX_BUFFERS])
-        while done < len(pending) and written >= len(pending[done]):
-            written -= len(pending[done])
-            done += 1
-        if written:
-            pending[done] = memoryview(pending[done])[written:]
 
 
 def _read_all(descriptor: int, offset: int, length: int) -> bytes:
@@ -390,14 +285,6 @@ def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _probe(root: Path) -> None:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = root / f".probe-{secrets.token_hex(8)}"
@@ -406,7 +293,7 @@ def _probe(root: Path) -> None:
             os.fsync(file.fileno())
     finally:
         path.unlink(missing_ok=True)
-    _fsync_directory(root)
+    sync_folder(root)
 
 
 def _info(path: str | Path, key: str) -> ObjectInfo:

@@ -88,7 +88,7 @@ class TestFileSystemStore(ObjectStoreContract):
         with ThreadPoolExecutor(2) as workers:
             store = FileSystemStore(tmp_path / "objects", workers)
             await store.start()
-            monkeypatch.setattr(os, "writev", full)
+            monkeypatch.setattr(os, "write", full)
             key = new_key()
             with pytest.raises(OutOfSpace):
                 await store.put(key, b"data")
