@@ -66,14 +66,14 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
     quiet_pydicom()
     scheme = Scheme(settings.search.extra_keys)
     workers = Workers()
-    client = driver.connect(settings.mongodb, uri)
-    turn = Turn(settings.data.dir / "catalogue.lock", workers.io)
+    connection = driver.connect(settings.mongodb, uri)
+    turn = Turn(settings.data.dir / "catalogue.lock")
     generations = await asyncio.to_thread(Generations, generations_file(settings))
     catalogue = Catalogue(
-        client,
+        connection,
         settings.mongodb.database,
         replace=settings.storage.replace,
-        turn=turn.taken,
+        turn=turn,
         scheme=scheme,
         generations=generations,
     )
@@ -88,5 +88,5 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
         turn.close()
         generations.close()
         await objects.close()
-        await driver.close(client)
         await workers.close()
+        await driver.close(connection)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -31,6 +32,20 @@ class Workers:
         """Run `function(*args)`, which waits for a disk, in the `io` pool, with the caller's context variables."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.io, copy_context().run, function, *args)
+
+    async def run_io_to_end(self, function: Callable[..., T], *args: Any) -> T:
+        """The same; a task that is cancelled ends when its call has, so that it can look at what the call did."""
+        loop = asyncio.get_running_loop()
+        call = loop.run_in_executor(self.io, copy_context().run, function, *args)
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            while not call.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([call])
+            if not call.cancelled():
+                call.exception()  # nobody is left whom it concerns
+            raise
 
     async def close(self) -> None:
         """Let running calls finish and drop waiting ones."""

@@ -17,8 +17,9 @@ from gateway.intake.header_memory import HeaderMemory, Lease
 from gateway.intake.source import Buffer, ByteSource, Short
 from gateway.intake.taking import WHOLE_BYTES, Taking, Treatment
 from gateway.store import items
-from gateway.store.catalogue import Catalogue, InstanceRow
+from gateway.store.catalogue import Added, Catalogue
 from gateway.store.objects import ObjectStore, ObjectWriter, new_key
+from gateway.store.row_writer import InstanceRow
 from gateway.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ class Ingest:
         source = ByteSource(part, max_bytes=self.treatment.limits.max_bytes, on_growth=lease.grow)
         taking = Taking(source, self.treatment, study_uid)
         try:
-            row = await self._write(source, lease, taking)
-            return await self._commit(taking, row)
+            row, added = await self._write(source, lease, taking)
+            return await self._outcome(taking, row, added or await self.catalogue.add(row))
         except (BadRequest, Refused, TooLarge, Conflict) as exc:
             return StoreOutcome(
                 *taking.sent,
@@ -56,18 +57,20 @@ class Ingest:
         finally:
             await lease.close()
 
-    async def _write(self, source: ByteSource, lease: Lease, taking: Taking) -> InstanceRow:
-        """Write the file, durably when this returns, and describe what was written."""
-        key = new_key()
-        writer = await self.objects.create(key)
+    async def _write(self, source: ByteSource, lease: Lease, taking: Taking) -> tuple[InstanceRow, Added | None]:
+        """Write the file, durably when this returns, describe it and, where that is all in a thread, commit the row.
+
+        A task that is cancelled waits for its thread, and leaves the file of a row that may have been committed.
+        """
+        done = _Done(new_key())
+        writer = await self.objects.create(done.key)
         wanted = WHOLE_BYTES
-        row: InstanceRow | None = None
         try:
-            while row is None:
+            while done.row is None:
                 await source.fill(wanted)
                 try:
                     async with lease.parsing():
-                        pieces, row = await self.workers.run_io(self._advance, taking, writer, key)
+                        pieces = await self.workers.run_io_to_end(self._advance, taking, writer, done)
                 except Short as short:
                     wanted = short.needed
                 else:
@@ -76,15 +79,23 @@ class Ingest:
                     wanted = source.held + WHOLE_BYTES
             await writer.commit()
         except BaseException:
-            await writer.abort()
+            if not done.durable:
+                await writer.abort()
             raise
-        return row
+        return done.row, done.added
 
-    def _advance(self, taking: Taking, writer: ObjectWriter, key: str) -> tuple[list[Buffer], InstanceRow | None]:
-        """Go on with what has arrived, in a thread: the bytes that are still to be written, and the row at the end."""
+    def _advance(self, taking: Taking, writer: ObjectWriter, done: _Done) -> list[Buffer]:
+        """Go on with what has arrived, in a thread; the bytes that are still to be written."""
         pieces = taking.advance()
-        row = self._row(taking, key) if taking.done else None
-        return [] if writer.write_now(pieces, last=taking.done) else pieces, row
+        row = self._row(taking, done.key) if taking.done else None
+        if not writer.write_now(pieces, last=taking.done):
+            done.row = row
+            return pieces
+        if row is not None:
+            done.durable = True
+            done.added = self.catalogue.insert(row)
+            done.row = row
+        return []
 
     def _row(self, taking: Taking, key: str) -> InstanceRow:
         stored, frames, scheme = taking.stored, taking.frames, self.catalogue.scheme
@@ -112,9 +123,8 @@ class Ingest:
             source=self.source,
         )
 
-    async def _commit(self, taking: Taking, row: InstanceRow) -> StoreOutcome:
-        """Commit the row. When the catalogue fails its answer is unknown: the object stays for the sweeper to judge."""
-        added = await self.catalogue.add(row)
+    async def _outcome(self, taking: Taking, row: InstanceRow, added: Added) -> StoreOutcome:
+        """What the sender is told. When the catalogue failed instead, the object stays for the sweeper to judge."""
         where = taking.stored.resource
         if added.status == "new":
             await self._drop(added.superseded)
@@ -136,3 +146,13 @@ class Ingest:
             await self.objects.delete(key)
         except Unavailable:
             logger.warning("an unreferenced object could not be deleted; the sweeper will")
+
+
+@dataclass(slots=True)
+class _Done:
+    """What the threads have done for one instance."""
+
+    key: str
+    row: InstanceRow | None = None
+    added: Added | None = None
+    durable: bool = False

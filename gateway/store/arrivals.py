@@ -69,18 +69,19 @@ class Position:
 
 
 class Stream:
-    """The numbers that one writer gives to its rows."""
+    """The numbers that one writer gives to its rows; for one thread at a time."""
 
     def __init__(self, db: Any) -> None:
+        """Number rows of `db`, a database of a blocking client."""
         self._db = db
         self._next: int | None = None
         self._opened = 0.0
 
-    async def numbers(self, count: int) -> range:
+    def numbers(self, count: int) -> range:
         """Numbers for rows that are inserted next, in this order."""
         if self._next is None or not 0 <= time.time() - self._opened < _USED_S:
             self._next = None
-            await self._open()
+            self._open()
         first = self._next or 0
         self._next = first + count
         return range(first, self._next)
@@ -89,13 +90,13 @@ class Stream:
         """Leave the stream: nobody knows what of it may still arrive."""
         self._next = None
 
-    async def _open(self) -> None:
+    def _open(self) -> None:
         self._opened = time.time()
         counters = self._db.counters
-        feed = await counters.find_one_and_update(FEED, {"$inc": {"opened": 1}}, upsert=True, return_document=True)
+        feed = counters.find_one_and_update(FEED, {"$inc": {"opened": 1}}, upsert=True, return_document=True)
         last = feed["opened"] << _COUNT_BITS
         opened = {"last": last, "opened": datetime.now(UTC)}
-        await counters.update_one(FEED, {"$set": {f"streams.{feed['opened']}": opened}})
+        counters.update_one(FEED, {"$set": {f"streams.{feed['opened']}": opened}})
         self._next = last + 1  # not before it is known to be followed
 
 

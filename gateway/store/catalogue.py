@@ -8,70 +8,26 @@ what is derived follow before anybody reads them, see `arrivals.py`. To delete o
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.errors import BulkWriteError, ConnectionFailure
+from pymongo.errors import DuplicateKeyError
 
 from dicomweb.errors import Gone, NotFound
-from dicomweb.pixels.frames import FrameTable
 from dicomweb.ports import StoredInstance
-from dicomweb.remembered import Remembered
 from dicomweb.resource import Level, Resource
 from gateway.store import arrivals, changes, derived, driver
 from gateway.store.arrivals import FEED, Overtaken, Position, Stream
 from gateway.store.changes import MAX_RECORDED
 from gateway.store.generations import Generations
+from gateway.store.retrieval import Retrieval, selector
+from gateway.store.row_writer import InstanceRow, RowWriter
 from gateway.store.scheme import DERIVATION, Scheme
-
-_MAX_FLUSH = 256
-#: Rows that are read in one piece: a thousand hold the event loop for ten milliseconds.
-_BATCH = 250
-#: Instances that are remembered for the next retrieval, about 600 bytes each.
-_REMEMBERED = 20_000
-#: Instances of one series that are read at once.
-_SIBLINGS = 1000
-#: MongoDB's code of a violated unique index.
-DUPLICATE_KEY = 11000
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceRow:
-    """An instance as the catalogue keeps it.
-
-    `digest` is the sameness of what was received, `stored_digest` of what is kept, `checksum` of the whole stored file;
-    `keys` come from `scheme.py`, `number` and `item`, the text of a search result, from `items.py`; `json_gzip` is the
-    compressed DICOM JSON.
-    """
-
-    study_uid: str
-    series_uid: str
-    instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    key: str
-    size: int
-    checksum: bytes
-    digest: bytes
-    stored_digest: bytes
-    frames: FrameTable
-    pixel_offset: int
-    keys: dict[str, Any]
-    number: int
-    item: bytes
-    json_gzip: bytes
-    source: str
-
-    def document(self, arrival: int, at: datetime, scheme_id: str) -> dict[str, Any]:
-        """The document of the row."""
-        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        fields["_id"] = fields.pop("instance_uid")
-        return fields | {"frames": self.frames.pack(), "arrival": arrival, "at": at, "scheme": scheme_id}
+from gateway.store.turn import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,62 +41,39 @@ class Added:
     superseded: str | None = None
 
 
-def stored_instance(document: dict[str, Any]) -> StoredInstance:
-    """Read a row as what retrieval needs."""
-    return StoredInstance(
-        study_uid=document["study_uid"],
-        series_uid=document["series_uid"],
-        instance_uid=document["_id"],
-        sop_class_uid=document["sop_class_uid"],
-        transfer_syntax_uid=document["transfer_syntax_uid"],
-        key=document["key"],
-        size=document["size"],
-        etag=document["checksum"].hex()[:32],
-        frames=FrameTable.unpack(document["frames"]),
-        pixel_offset=document["pixel_offset"],
-    )
-
-
-#: The part of a row that `stored_instance` reads.
-RETRIEVAL = dict.fromkeys(
-    "study_uid series_uid sop_class_uid transfer_syntax_uid key size checksum frames pixel_offset".split(), 1
-)
-
-
 class Catalogue:
     """Rows in, rows out. Belongs to the event loop that made it.
 
-    `turn` gives a block in which other processes of this machine do not commit, see `turn.py`; `generations` tell what
-    may be remembered of it, see `generations.py`.
+    While it holds the `turn`, no other process of this machine commits; `generations` tell what may be remembered.
     """
 
     def __init__(
         self,
-        client: Any,
+        connection: driver.Connection,
         database: str,
         *,
         replace: bool = False,
-        turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        turn: Turn | None = None,
         scheme: Scheme | None = None,
         generations: Generations | None = None,
     ) -> None:
-        self.client = client
-        self.db = driver.database(client, database)
+        self.connection = connection
+        self.client = connection.client
+        self.db = driver.database(connection.client, database)
         self.generations = generations or Generations()
         self._replace = replace
-        self._turn = turn
+        self._turn = turn or Turn()
         #: How rows are searched.
         self.scheme = scheme or Scheme()
-        self._remembered: Remembered[list[StoredInstance]] = Remembered(_REMEMBERED)
-        self._asked: Remembered[int] = Remembered(_REMEMBERED // _SIBLINGS)
-        self._stream = Stream(self.db)
+        self._retrieval = Retrieval(self.db.instances, self.generations)
+        blocking = driver.database(connection.blocking, database)
+        self._writer = RowWriter(blocking, self._turn, self.generations, self.scheme.id)
+        self._replaced_stream = Stream(blocking)
         #: The numbers of all studies when what is derived was last known to be complete.
         self._complete = b""
         self._completing = asyncio.Lock()
         #: How many have asked for that, and how many of the first of them have it.
         self._asking = self._served = 0
-        self._waiting: list[tuple[InstanceRow, asyncio.Future[Added]]] = []
-        self._flusher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Create the indexes; raise CatalogueUnavailable."""
@@ -157,53 +90,34 @@ class Catalogue:
             await self.client.admin.command("ping")
 
     async def close(self) -> None:
-        """Finish the writes in flight."""
-        if self._flusher is not None:
-            await self._flusher
+        """Finish what is in flight."""
+        await self._retrieval.settle()
+
+    def insert(self, row: InstanceRow) -> Added | None:
+        """Commit a new row durably, from a worker thread; None if that is for `add` to decide."""
+        return Added("new") if not self._replace and self._writer.insert(row) else None
 
     async def add(self, row: InstanceRow) -> Added:
-        """Commit a row durably. Rows that arrive while one commit runs share the next."""
-        future: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
-        self._waiting.append((row, future))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush_all(), name="catalogue-flush")
-        return await asyncio.shield(future)
+        """Commit a row durably, if it is new or may replace the one that is there."""
+        fields = dict.fromkeys(("digest", "stored_digest", "key", "study_uid", "series_uid", "arrival"), 1)
+        async with driver.wrapped():
+            while True:
+                present = await self.db.instances.find_one({"_id": row.instance_uid}, fields)
+                if present is None:
+                    if await asyncio.to_thread(self._writer.insert, row):
+                        return Added("new")
+                elif present["key"] == row.key:  # a commit whose answer was lost had been made
+                    return Added("new")
+                elif _same(row, present):
+                    return Added("same")
+                elif not self._replace:
+                    return Added("conflict")
+                elif await self._replaced(row, present):
+                    return Added("new", present["key"])
 
     async def instances(self, resource: Resource) -> list[StoredInstance]:
         """All instances of a resource by series and instance number; raise NotFound or Gone."""
-        generation = self.generations.of(resource.study_uid)
-        known = self._remembered.get(resource, generation)
-        if known is not None:
-            return known
-        if resource.level is Level.INSTANCE and self._is_second(resource, generation):
-            return await self._with_siblings(resource, generation)
-        async with driver.wrapped():
-            order = [("series_uid", ASCENDING), ("number", ASCENDING), ("_id", ASCENDING)]
-            cursor = self.db.instances.find(selector(resource), RETRIEVAL, sort=order, batch_size=_BATCH)
-            instances: list[StoredInstance] = []
-            while batch := await cursor.to_list(_BATCH):
-                instances += map(stored_instance, batch)
-        if not instances:
-            await self.raise_missing(resource)
-        self._remembered.put(resource, generation, instances, sum(map(_weight, instances)))
-        return instances
-
-    def _is_second(self, resource: Resource, generation: int | None) -> bool:
-        """Whether this is the second instance of its series that has to be asked for: the others follow."""
-        series = resource.study_uid, resource.series_uid
-        times = (self._asked.get(series, generation) or 0) + 1
-        self._asked.put(series, generation, times, 1)
-        return times == 2 and generation is not None
-
-    async def _with_siblings(self, resource: Resource, generation: int | None) -> list[StoredInstance]:
-        """An instance, and with it the next of its series, in one question: each takes 0.05 ms then and not 0.6."""
-        async with driver.wrapped():
-            series = selector(Resource(resource.study_uid, resource.series_uid))
-            cursor = self.db.instances.find(series, RETRIEVAL, limit=_SIBLINGS, batch_size=_BATCH)
-            while batch := await cursor.to_list(_BATCH):
-                for instance in map(stored_instance, batch):
-                    self._remembered.put(instance.resource, generation, [instance], _weight(instance))
-        return await self.instances(resource)
+        return await self._retrieval.find(resource) or await self.raise_missing(resource)
 
     async def raise_missing(self, resource: Resource) -> NoReturn:
         """Of a resource that has no rows, raise Gone if it, or anything of it, was deleted, else NotFound."""
@@ -232,7 +146,7 @@ class Catalogue:
     @asynccontextmanager
     async def changing(self, study_uids: Iterable[str]) -> AsyncIterator[None]:
         """A block that changes rows of these studies; an exception that leaves it leaves open whether it did."""
-        async with self._turn():
+        async with self._turn.taken():
             with self.generations.writing(study_uids):
                 yield
 
@@ -287,118 +201,28 @@ class Catalogue:
             for series in found
         ]
 
-    async def _flush_all(self) -> None:
-        """Commit what is waiting, group by group, until nothing is."""
-        try:
-            while self._waiting:
-                async with self._turn():  # what arrives while others commit joins the group
-                    group, self._waiting = self._waiting[:_MAX_FLUSH], self._waiting[_MAX_FLUSH:]
-                    await self._flush(group)
-        except Exception as exc:  # noqa: BLE001 - no turn could be had: nobody may wait for ever
-            unserved, self._waiting = self._waiting, []
-            _fail(unserved, exc)
-        finally:
-            self._flusher = None
-
-    async def _flush(self, group: list[tuple[InstanceRow, asyncio.Future[Added]]]) -> None:
-        try:
-            outcomes = await self._commit([row for row, _ in group])
-        except Exception as exc:  # noqa: BLE001 - each waiter gets the failure, the flusher goes on
-            if len(group) > 1 and not isinstance(exc.__cause__, ConnectionFailure):
-                for one in group:  # what one row is at fault for is no failure of the others
-                    await self._flush([one])
-                return
-            _fail(group, exc)
-        else:
-            for (_, future), outcome in zip(group, outcomes, strict=True):
-                if not future.done():
-                    future.set_result(outcome)
-
-    async def _commit(self, rows: list[InstanceRow]) -> list[Added]:
-        """Decide what is new and write it; decide again if one of the rows was there before."""
-        async with driver.wrapped():
-            # most rows are new: write first, and look only if one is not
-            known = await self._known(rows) if self._replace else {}
-            while True:
-                outcomes, new = self._decide(rows, known)
-                if not new:
-                    return outcomes
-                moved = [known[row.instance_uid] for row in new if row.instance_uid in known]
-                studies = [row.study_uid for row in new] + [document["study_uid"] for document in moved]
-                with self.generations.writing(studies):
-                    documents = await self._documents(new)
-                    if await (self._replaced(documents, moved) if moved else self._inserted(documents)):
-                        return outcomes
-                known = await self._known(rows)
-
-    async def _documents(self, rows: list[InstanceRow]) -> list[dict[str, Any]]:
-        """The documents of rows, numbered in the order in which they are to be inserted."""
-        at = datetime.now(UTC)
-        numbers = await self._stream.numbers(len(rows))
-        return [row.document(number, at, self.scheme.id) for number, row in zip(numbers, rows, strict=True)]
-
-    async def _inserted(self, documents: list[dict[str, Any]]) -> bool:
-        """Insert rows in their order; False if one was there: those after it are not inserted."""
-        try:
-            await self.db.instances.insert_many(documents)
-        except BaseException as exc:
-            if isinstance(exc, BulkWriteError) and _is_duplicate(exc):
-                return False
-            self._stream.end()
-            raise
-        return True
-
-    async def _replaced(self, documents: list[dict[str, Any]], moved: list[dict[str, Any]]) -> bool:
-        """Replace rows, which are recorded as deleted, as they may have been of another study; False to look again."""
+    async def _replaced(self, row: InstanceRow, present: dict[str, Any]) -> bool:
+        """Replace a row, which is recorded as deleted, as it may have been of another study; False to look again."""
 
         async def work(session: Any) -> None:
-            await self._remove(position, moved, session)
-            await self.db.instances.insert_many(documents, session=session)
+            await self._remove(position, [present], session)
+            await self.db.instances.insert_one(document, session=session)
 
         position = await Position.read(self.db)
-        if any(map(position.is_behind, moved)):
+        if position.is_behind(present):
             await arrivals.catch_up(self.db, self.scheme)
             return False
-        try:
-            await driver.transaction(self.client, work)
-        except Overtaken:
-            return False
-        except BaseException as exc:
-            if isinstance(exc, BulkWriteError) and _is_duplicate(exc):
+        async with self.changing({row.study_uid, present["study_uid"]}):
+            (number,) = await asyncio.to_thread(self._replaced_stream.numbers, 1)
+            document = row.document(number, datetime.now(UTC), self.scheme.id)
+            try:
+                await driver.transaction(self.client, work)
+            except (Overtaken, DuplicateKeyError):
                 return False
-            self._stream.end()
-            raise
+            except BaseException:
+                self._replaced_stream.end()
+                raise
         return True
-
-    async def _known(self, rows: list[InstanceRow]) -> dict[str, dict[str, Any]]:
-        """What the catalogue holds under the UIDs of these rows."""
-        condition = {"_id": {"$in": [row.instance_uid for row in rows]}}
-        fields = dict.fromkeys(("digest", "stored_digest", "key", "study_uid", "series_uid", "arrival"), 1)
-        cursor = self.db.instances.find(condition, fields)
-        return {document["_id"]: document async for document in cursor}
-
-    def _decide(
-        self, rows: list[InstanceRow], known: Mapping[str, dict[str, Any]]
-    ) -> tuple[list[Added], list[InstanceRow]]:
-        """The outcome of each row, and the rows to write. The first of several with one UID wins."""
-        known = dict(known)
-        outcomes: list[Added] = []
-        new: list[InstanceRow] = []
-        for row in rows:
-            present = known.get(row.instance_uid)
-            if present is not None and present["key"] == row.key:  # a commit whose answer was lost had been made
-                outcomes.append(Added("new"))
-            elif present is not None and _same(row, present):
-                outcomes.append(Added("same"))
-            elif present is not None and not self._replace:
-                outcomes.append(Added("conflict"))
-            else:
-                outcomes.append(Added("new", present["key"] if present else None))
-                new = [other for other in new if other.instance_uid != row.instance_uid] + [row]
-                known[row.instance_uid] = {
-                    "digest": row.digest, "stored_digest": row.stored_digest, "key": row.key,
-                }  # fmt: skip
-        return outcomes, new
 
     async def _deleted(self, position: Position, batch: list[dict[str, Any]]) -> bool:
         """Delete rows in one transaction; False if the catalogue changed meanwhile."""
@@ -427,33 +251,9 @@ class Catalogue:
         await derived.derive(self.db, self.scheme, changes.series_of(rows), document["last"], session)
 
 
-def _fail(group: list[tuple[InstanceRow, asyncio.Future[Added]]], exc: Exception) -> None:
-    for _, future in group:
-        if not future.done():
-            future.set_exception(exc)
-
-
-def _is_duplicate(exc: BulkWriteError) -> bool:
-    """Whether another writer was faster, and nothing else went wrong."""
-    errors = (exc.details or {}).get("writeErrors", [])
-    return bool(errors) and all(error.get("code") == DUPLICATE_KEY for error in errors)
-
-
 def _same(row: InstanceRow, present: dict[str, Any]) -> bool:
     """Whether a row brings nothing new: the same was received, what was retrieved came back, or it is stored alike."""
     return row.digest in (present["digest"], present["stored_digest"]) or row.stored_digest == present["stored_digest"]
-
-
-def selector(resource: Resource) -> dict[str, Any]:
-    """The condition that selects the rows of a resource."""
-    if resource.level is Level.INSTANCE:
-        return {"_id": resource.instance_uid, "study_uid": resource.study_uid, "series_uid": resource.series_uid}
-    condition = {"study_uid": resource.study_uid}
-    return condition if resource.series_uid is None else condition | {"series_uid": resource.series_uid}
-
-
-def _weight(instance: StoredInstance) -> int:
-    return 1 + len(instance.frames.lengths) // 64
 
 
 def _first(attributes: dict[str, Any], tag: str) -> str:

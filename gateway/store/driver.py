@@ -11,8 +11,10 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pymongo import MongoClient
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -36,8 +38,17 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def connect(settings: MongoSettings, uri: str) -> Any:
-    """Make a client for the running event loop; it connects when first used."""
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The clients of one MongoDB: `client` for tasks of the running event loop, `blocking` for worker threads."""
+
+    client: Any
+    blocking: MongoClient[dict[str, Any]]
+
+
+def connect(settings: MongoSettings, uri: str) -> Connection:
+    """Make clients, which connect when first used."""
+    blocking: MongoClient[dict[str, Any]] = MongoClient(uri, connect=False, **_OPTIONS)
     if settings.driver == "motor":
         try:
             from motor.motor_asyncio import AsyncIOMotorClient
@@ -45,10 +56,10 @@ def connect(settings: MongoSettings, uri: str) -> Any:
             raise ConfigurationError(
                 "mongodb.driver = \"motor\" needs the package: pip install 'isthmus[motor]'."
             ) from exc
-        return AsyncIOMotorClient(uri, **_OPTIONS)
+        return Connection(AsyncIOMotorClient(uri, **_OPTIONS), blocking)
     from pymongo import AsyncMongoClient
 
-    return AsyncMongoClient(uri, **_OPTIONS)
+    return Connection(AsyncMongoClient(uri, **_OPTIONS), blocking)
 
 
 def database(client: Any, name: str) -> Any:
@@ -58,9 +69,10 @@ def database(client: Any, name: str) -> Any:
     )
 
 
-async def close(client: Any) -> None:
-    """Close a client of either driver; Motor's blocks."""
-    await _awaited(await asyncio.to_thread(client.close))
+async def close(connection: Connection) -> None:
+    """Close the clients; Motor's blocks."""
+    await _awaited(await asyncio.to_thread(connection.client.close))
+    await asyncio.to_thread(connection.blocking.close)
 
 
 async def aggregate(

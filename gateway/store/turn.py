@@ -10,40 +10,47 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-T = TypeVar("T")
 
 
 class Turn:
-    """A lock on a file, for tasks of this process and of others; the system frees it when a process ends."""
+    """A lock for the threads and tasks of this process and, on a file, for other processes.
 
-    def __init__(self, path: Path, workers: Executor) -> None:
-        """Lock `path`, which is made when first needed; waiting for other processes happens in `workers`."""
+    The system frees it when a process ends. Nothing that holds it may wait for a thread of a pool in which others wait
+    for it.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Lock `path`, which is made when first needed; without one, this process is alone."""
         self._path = path
-        self._workers = workers
-        self._own = asyncio.Lock()
+        self._own = threading.Lock()
         self._file: int | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock for a block of a thread."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._give()
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
-        """Hold the lock for a block."""
-        async with self._own:
-            if self._file is None:
-                self._file = await self._run(_open, self._path)
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                await self._run(fcntl.flock, self._file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                if self._file is not None:
-                    fcntl.flock(self._file, fcntl.LOCK_UN)
+        """Hold the lock for a block of a task."""
+        taking = asyncio.ensure_future(asyncio.to_thread(self._take))
+        try:
+            await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._give_back)  # the thread takes the lock when nobody is left to free it
+            raise
+        try:
+            yield
+        finally:
+            self._give()
 
     def close(self) -> None:
         """Give the file back."""
@@ -51,13 +58,25 @@ class Turn:
             os.close(self._file)
             self._file = None
 
-    async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
-        work = asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
+    def _take(self) -> None:
+        self._own.acquire()
         try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await work  # the thread would take the lock when nobody is left to free it
+            if self._path is not None:
+                if self._file is None:
+                    self._file = _open(self._path)
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+        except BaseException:
+            self._own.release()
             raise
+
+    def _give(self) -> None:
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._own.release()
+
+    def _give_back(self, taking: asyncio.Future[None]) -> None:
+        if not taking.cancelled() and taking.exception() is None:
+            self._give()
 
 
 def _open(path: Path) -> int:

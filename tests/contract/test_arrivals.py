@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
 from dicomweb.query import Query
@@ -24,13 +25,13 @@ from tests.contract.test_catalogue import row
 
 @pytest.fixture
 async def catalogue(mongod_uri: str) -> AsyncIterator[Catalogue]:
-    client = driver.connect(MongoSettings(), mongod_uri)
-    catalogue = Catalogue(client, f"arrivals_{secrets.token_hex(6)}")
+    connection = driver.connect(MongoSettings(), mongod_uri)
+    catalogue = Catalogue(connection, f"arrivals_{secrets.token_hex(6)}")
     await catalogue.start()
     yield catalogue
     await catalogue.close()
-    await client.drop_database(catalogue.db.name)
-    await driver.close(client)
+    await connection.client.drop_database(catalogue.db.name)
+    await driver.close(connection)
 
 
 async def feed(catalogue: Catalogue) -> list[changes.Change]:
@@ -44,7 +45,7 @@ async def counted(catalogue: Catalogue) -> int:
 
 async def test_writers_readers_and_deleters_at_once_leave_a_feed_without_gaps(catalogue: Catalogue) -> None:
     """Whoever reads while four catalogues write sees each number once; in the end rows and feed say the same."""
-    others = [Catalogue(catalogue.client, catalogue.db.name) for _ in range(4)]
+    others = [Catalogue(catalogue.connection, catalogue.db.name) for _ in range(4)]
     seen: list[changes.Change] = []
     done = asyncio.Event()
 
@@ -79,14 +80,14 @@ async def test_what_arrives_although_its_writer_was_told_otherwise_is_followed(
 ) -> None:
     """The connection is lost after the rows were written; later rows do not hide them."""
     await catalogue.add(row(1))
-    insert_many = type(catalogue.db.instances).insert_many
+    insert_many = Collection.insert_many
 
-    async def cut_off(self, documents, **options):
-        await insert_many(self, documents[:1], **options)
+    def cut_off(self, documents, **options):
+        insert_many(self, documents[:1], **options)
         monkeypatch.undo()
         raise AutoReconnect("lost")
 
-    monkeypatch.setattr(type(catalogue.db.instances), "insert_many", cut_off)
+    monkeypatch.setattr(Collection, "insert_many", cut_off)
     with pytest.raises(CatalogueUnavailable):
         await catalogue.add(row(2))
     await catalogue.add(row(3))
@@ -123,7 +124,7 @@ async def test_a_duplicate_among_new_rows_stops_none_of_them(catalogue: Catalogu
 
 
 async def test_a_row_that_replaces_another_is_a_deletion_and_a_store(catalogue: Catalogue) -> None:
-    replacing = Catalogue(catalogue.client, catalogue.db.name, replace=True)
+    replacing = Catalogue(catalogue.connection, catalogue.db.name, replace=True)
     await replacing.add(row(1, "1.2.1", "1.2.1.1"))
     moved = row(1, "1.2.2", "1.2.1.1", b"x")
     await replacing.add(moved)
@@ -151,7 +152,7 @@ async def test_old_streams_are_retired_once_all_of_them_was_followed(catalogue: 
     assert name in (await Position.read(catalogue.db)).streams, "it was not seen to be old for an hour"
     await retirement.step()
     assert (await Position.read(catalogue.db)).streams == {}
-    catalogue._stream.end()
+    catalogue._writer._stream.end()
     await catalogue.add(row(2))
     await catalogue.complete()
     assert [change.seq for change in await feed(catalogue)] == [1, 2]
@@ -162,11 +163,11 @@ async def test_a_stream_that_could_not_be_registered_is_not_used(
 ) -> None:
     """Nobody follows it: its rows would be found by no search."""
 
-    async def cut_off(*_: object, **__: object) -> None:
+    def cut_off(*_: object, **__: object) -> None:
         monkeypatch.undo()
         raise AutoReconnect("lost")
 
-    monkeypatch.setattr(type(catalogue.db.counters), "update_one", cut_off)
+    monkeypatch.setattr(Collection, "update_one", cut_off)
     with pytest.raises(CatalogueUnavailable):
         await catalogue.add(row(1))
     await catalogue.add(row(2))

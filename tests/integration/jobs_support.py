@@ -22,11 +22,11 @@ from ray_plugins.runner import LocalRunner
 @pytest.fixture
 async def db(mongod_uri):
     """An empty database."""
-    client = driver.connect(MongoSettings(), mongod_uri)
+    connection = driver.connect(MongoSettings(), mongod_uri)
     name = f"test_{secrets.token_hex(6)}"
-    yield driver.database(client, name)
-    await client.drop_database(name)
-    await driver.close(client)
+    yield driver.database(connection.client, name)
+    await connection.client.drop_database(name)
+    await driver.close(connection)
 
 
 def order(**values):
