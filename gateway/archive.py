@@ -35,6 +35,8 @@ from gateway.workers import Workers
 
 logger = logging.getLogger(__name__)
 
+#: Sources of which it is remembered how their objects are taken in.
+_MAX_SOURCES = 256
 #: An object that no row refers to is removed only after this: its row may be about to be written.
 _SWEEP_AGE = timedelta(hours=1)
 #: What the gateway makes itself from what it holds enters as it is: it was de-identified on its way in.
@@ -81,6 +83,7 @@ class Archive:
         self._elements = Elements()
         self._retirement = Retirement(catalogue.db)
         self._profiles: dict[str, Deidentifier] = {}
+        self._attempts: dict[Source, Ingest] = {}
         self._treatments: dict[str, WorkitemDeidentifier | None] = {}
         #: Makes de-identified copies of what is stored, whatever profile it was stored under.
         self.anonymizer = Anonymizer(key, workers.run)
@@ -118,15 +121,20 @@ class Archive:
         A request by STOW-RS is counted as a whole, before its body is read.
         """
         with nullcontext() if source.kind == "stow" else self.uploads.admitted():
-            return await self._ingest(part, source, study_uid)
+            attempt = self._attempts.get(source) or await self._attempt(source)
+            return await attempt.take(part, study_uid=study_uid)
 
-    async def _ingest(self, part: AsyncIterator[bytes], source: Source, study_uid: str | None) -> StoreOutcome:
+    async def _attempt(self, source: Source) -> Ingest:
+        """How objects from `source` are taken in."""
         largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
         limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
         profile = await self._profile(self.profile_of(source))
         treatment = Treatment(profile, self._elements, self._digest_key, limits)
         attempt = Ingest(self.catalogue, self.objects, self._workers, treatment, self._memory, str(source))
-        return await attempt.take(part, study_uid=study_uid)
+        if len(self._attempts) >= _MAX_SOURCES:
+            self._attempts.clear()
+        self._attempts[source] = attempt
+        return attempt
 
     async def search(self, query: Query) -> SearchPage:
         """Answer a QIDO-RS query."""

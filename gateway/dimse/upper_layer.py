@@ -110,6 +110,8 @@ class UpperLayer(asyncio.BufferedProtocol):
         """Send a message without a data set, if the association still exists; wait where the peer reads slowly."""
         if self.state is State.ESTABLISHED:
             self._send(pdu.data_pdus(context_id, command, self._peer_max_bytes))
+        if self._writable.is_set():
+            return
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._writable.wait()

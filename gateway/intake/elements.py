@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import orjson
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import private_dictionary_VR
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
@@ -286,8 +285,4 @@ def _item_head(data: Buffer, at: int) -> tuple[int, int, int]:
 
 def _member(name: str, json: dict[str, Any]) -> bytes:
     """A member of a JSON object."""
-    try:
-        text = orjson.dumps(json)
-    except orjson.JSONEncodeError:
-        text = dicom_json.dumps(json)
-    return b'"' + name.encode() + b'":' + text
+    return b'"' + name.encode() + b'":' + dicom_json.dumps(json)

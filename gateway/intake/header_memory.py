@@ -7,14 +7,14 @@ for room, which the sender notices as a slow connection. The oldest may always g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from dicomweb.errors import Unavailable
 
 #: Smaller headers, nearly all, are not counted.
 LARGE_BYTES = 4 << 20
 _WAIT_S = 30.0
+_AT_ONCE: AbstractAsyncContextManager[None] = nullcontext()
 
 
 class HeaderMemory:
@@ -48,14 +48,9 @@ class HeaderMemory:
             async with self._changed:
                 self._changed.notify_all()
 
-    @asynccontextmanager
-    async def turn(self, lease: Lease) -> AsyncIterator[None]:
+    def turn(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """A block that one large header at a time is in, and any small ones."""
-        if lease not in self._sizes:
-            yield
-            return
-        async with self._turn:
-            yield
+        return self._turn if lease in self._sizes else _AT_ONCE
 
     def _has_room(self, lease: Lease, size: int) -> bool:
         oldest = next(iter(self._sizes))
@@ -74,11 +69,9 @@ class Lease:
         if size > LARGE_BYTES:
             await self._memory.grow(self, size)
 
-    @asynccontextmanager
-    async def parsing(self) -> AsyncIterator[None]:
+    def parsing(self) -> AbstractAsyncContextManager[None]:
         """A block in which the header is copied."""
-        async with self._memory.turn(self):
-            yield
+        return self._memory.turn(self)
 
     async def close(self) -> None:
         """The header is gone."""

@@ -97,7 +97,7 @@ class NewFile:
 
     def _leave_direct(self, descriptor: int) -> None:
         if self._direct:
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~_DIRECT)
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)  # it was opened with no other flag that can be changed
             self._direct = False
 
     def _open(self) -> int:
