@@ -14,8 +14,9 @@ from dicomweb.ports import Metadata
 from dicomweb.remembered import Remembered
 from dicomweb.resource import Level, Resource
 from gateway.store import driver
-from gateway.store.catalogue import Catalogue, selector
+from gateway.store.catalogue import Catalogue
 from gateway.store.objects import ObjectStore, new_key
+from gateway.store.retrieval import selector
 from gateway.store.rows import json_of
 
 #: Bytes of metadata that are remembered for the next who asks.
