@@ -19,6 +19,7 @@ from dicomweb.resource import Level
 from dicomweb.stored import Headers
 from dicomweb.stow import Stow
 from dicomweb.thumbnails import Thumbnails
+from dicomweb.turns import TURNS, Turns
 from dicomweb.volumetric.options import Reformatting
 from dicomweb.wado import Wado
 from dicomweb.wado_bulk import WadoBulk
@@ -74,6 +75,7 @@ _DELETE = Transaction("Delete", statuses=[204])
 def add_routes(app: web.Application, services: Services, prefix: str = "/dicomweb") -> list[Route]:
     """Serve all services and their capabilities below `prefix`; return the route table."""
     codecs.register()
+    app.setdefault(TURNS, Turns())
     table = routes(services)
     for route in table:
         app.router.add_route(route.method, prefix + route.path, route.handler)
@@ -90,6 +92,7 @@ def add_uri_service(app: web.Application, services: Services, path: str = "/wado
     sections 7.1 and 8.9, Table H-1).
     """
     handler = WadoUri(services, Headers(services.run))
+    app.setdefault(TURNS, Turns())
     table = [Route(method, path, handler.retrieve, _URI) for method in ("GET", "HEAD")]
     for route in table:
         app.router.add_route(route.method, route.path, route.handler)

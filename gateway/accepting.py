@@ -25,7 +25,7 @@ _COURTESY_S = 0.002
 _PAUSE_S = 0.2
 #: Who has so many connections takes one more at a time. With one for each turn of a loop that sends to hundreds, 1,000
 #: of 1,200 that came together waited for seconds.
-_BATCH = 4
+_BATCH = 16
 #: Files that a worker may open: an idle connection takes about 15 kB of memory besides.
 _FILES = 16_384
 #: A peer that takes or acknowledges nothing for so long is gone: the kernel closes its connection.
