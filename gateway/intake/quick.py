@@ -70,11 +70,14 @@ def write(ds: Dataset) -> tuple[bytes, list[Place]]:
     out: list[bytes] = []
     places: list[Place] = []
     at = 0
-    for tag in sorted(ds.keys(), key=int):
-        element = ds.get_item(tag)
+    elements = ds._dict  # get_item() of each would take as long as all the rest
+    for tag in sorted(map(int, elements)):  # numbers: to compare pydicom's tags takes as long, too
+        element = elements[_tag(tag)]
         if isinstance(element, RawDataElement):
-            vr, head = _head(element)
+            if element.is_implicit_VR or not element.is_little_endian:
+                raise Unusual
             content = element.value or b""
+            vr, head = _head(tag, element.VR or "", len(content))
         else:
             vr, head, content = _written(element, encodings)
         out += (head, content)
@@ -84,12 +87,13 @@ def write(ds: Dataset) -> tuple[bytes, list[Place]]:
     return b"".join(out), places
 
 
-def _head(element: RawDataElement) -> tuple[bytes, bytes]:
+@lru_cache(8192)
+def _head(tag: int, name: str, length: int) -> tuple[bytes, bytes]:
     """VR and header of an undecoded element."""
-    vr, length = _VRS_BY_NAME.get(element.VR or ""), len(element.value or b"")
-    if vr is None or (vr in SHORT_VRS and length > 0xFFFF) or element.is_implicit_VR or not element.is_little_endian:
+    vr = _VRS_BY_NAME.get(name)
+    if vr is None or (vr in SHORT_VRS and length > 0xFFFF):
         raise Unusual
-    group, number = element.tag >> 16, element.tag & 0xFFFF
+    group, number = tag >> 16, tag & 0xFFFF
     if vr in SHORT_VRS:
         return vr, _SHORT_HEAD.pack(group, number, vr, length)
     return vr, _LONG_HEAD.pack(group, number, vr, 0, length)
