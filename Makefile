@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Two processes of tests, each with servers of its own; a file stays in one of them.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install install-test viewer run test lint bench bench-quick clean
 
@@ -37,8 +39,8 @@ run: install  ## Start everything with demo studies; flags by ARGS="--http 127.0
 test: install-test  ## Lint, type-check and test everything
 	$(MAKE) --no-print-directory lint
 	cd viewer && ../scripts/with-node npm test --silent
-	$(BIN)/python -m pytest tests --ignore=tests/e2e
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests --ignore=tests/e2e
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/e2e
 
 lint:  ## Style, types and import layers
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,17 +19,18 @@ from gateway.store import arrivals, changes, driver
 from gateway.store.arrivals import FEED, Position, Retirement
 from gateway.store.catalogue import Catalogue
 from gateway.store.search import search
+from tests.conftest import Databases
 from tests.contract.test_catalogue import row
 
 
 @pytest.fixture
-async def catalogue(mongod_uri: str) -> AsyncIterator[Catalogue]:
+async def catalogue(mongod_uri: str, databases: Databases) -> AsyncIterator[Catalogue]:
     connection = driver.connect(MongoSettings(), mongod_uri)
-    catalogue = Catalogue(connection, f"arrivals_{secrets.token_hex(6)}")
-    await catalogue.start()
-    yield catalogue
-    await catalogue.close()
-    await connection.client.drop_database(catalogue.db.name)
+    with databases.one() as name:
+        catalogue = Catalogue(connection, name)
+        await catalogue.start()
+        yield catalogue
+        await catalogue.close()
     await driver.close(connection)
 
 

@@ -24,6 +24,7 @@ from gateway.store.catalogue import Catalogue
 from gateway.store.row_writer import InstanceRow
 from gateway.store.search import search
 from gateway.store.turn import Turn
+from tests.conftest import Databases
 
 
 def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: bytes = b"d") -> InstanceRow:
@@ -55,14 +56,13 @@ def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: 
 
 
 @pytest.fixture(params=["pymongo", "motor"])
-async def catalogue(request: pytest.FixtureRequest, mongod_uri: str) -> AsyncIterator[Catalogue]:
+async def catalogue(request: pytest.FixtureRequest, mongod_uri: str, databases: Databases) -> AsyncIterator[Catalogue]:
     connection = driver.connect(MongoSettings(driver=request.param), mongod_uri)
-    name = f"contract_{secrets.token_hex(6)}"
-    catalogue = Catalogue(connection, name)
-    await catalogue.start()
-    yield catalogue
-    await catalogue.close()
-    await connection.client.drop_database(name)
+    with databases.one() as name:
+        catalogue = Catalogue(connection, name)
+        await catalogue.start()
+        yield catalogue
+        await catalogue.close()
     await driver.close(connection)
 
 

@@ -130,8 +130,22 @@ class TestFileSystemStore(ObjectStoreContract):
 class S3Contract(ObjectStoreContract):
     max_memory_bytes = 48 << 20
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def raw(cls, server):
+        with closing(
+            boto3.client(
+                "s3",
+                endpoint_url=server,
+                aws_access_key_id=ACCESS_KEY,
+                aws_secret_access_key=SECRET_KEY,
+                region_name="us-east-1",
+            )
+        ) as client:
+            yield client
+
     @pytest.fixture
-    async def remote(self, server):
+    async def remote(self, server, raw):
         self.settings = S3Settings(
             endpoint_url=server,
             bucket=f"b{time.time_ns()}",
@@ -139,19 +153,12 @@ class S3Contract(ObjectStoreContract):
             access_key_id=ACCESS_KEY,
             secret_access_key=SECRET_KEY,
         )
-        self.raw = boto3.client(
-            "s3",
-            endpoint_url=server,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            region_name="us-east-1",
-        )
+        self.raw = raw
         self.raw.create_bucket(Bucket=self.settings.bucket)
         store = S3Store(self.settings)
         await store.start()
         yield store
         await store.close()
-        self.raw.close()
 
     @pytest.fixture
     async def store(self, remote):

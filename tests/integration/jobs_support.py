@@ -1,7 +1,6 @@
 """What the tests of runs and of the REST API share."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import EntryPoint
@@ -20,12 +19,11 @@ from ray_plugins.runner import LocalRunner
 
 
 @pytest.fixture
-async def db(mongod_uri):
-    """An empty database."""
+async def db(mongod_uri, databases):
+    """A database without documents."""
     connection = driver.connect(MongoSettings(), mongod_uri)
-    name = f"test_{secrets.token_hex(6)}"
-    yield driver.database(connection.client, name)
-    await connection.client.drop_database(name)
+    with databases.one() as name:
+        yield driver.database(connection.client, name)
     await driver.close(connection)
 
 

@@ -82,7 +82,6 @@ def runner(installed: Path, ray_folder: Path) -> Iterator[RayRunner]:
     asyncio.run(made.close())
     sys.path.remove(str(installed))
     assert list(ray_processes(made.temp_dir)) == []
-    shutil.rmtree(made.temp_dir)
 
 
 def task(series: tuple[str, ...], how: str) -> Task:

@@ -7,6 +7,7 @@ import pytest
 from dicomweb.query_parse import parse, split
 from dicomweb.resource import Level, Resource
 from gateway.store import items
+from gateway.store.scheme import Scheme
 from gateway.store.search import _COLLECTION, _SORT, Breadth, _at_once, _Search, search
 
 STUDIES = 10_000
@@ -47,10 +48,16 @@ def instance(scheme, study_uid):
     }  # fmt: skip
 
 
-@pytest.fixture
-async def full(core):
-    """A catalogue with studies enough to tell an index from none."""
-    scheme, choose = core.catalogue.scheme, random.Random(1)
+@pytest.fixture(scope="module")
+def filled(databases):
+    """The name of a database with studies enough to tell an index from none; no test changes it."""
+    with databases.one() as name:
+        fill(databases.mongo[name], Scheme())
+        yield name
+
+
+def fill(db, scheme):
+    choose = random.Random(1)
     rows = []
     for number in range(STUDIES):
         attributes = study(number, choose)
@@ -64,9 +71,15 @@ async def full(core):
         )  # fmt: skip
     for start in range(0, STUDIES, 1000):
         page = rows[start : start + 1000]
-        await core.catalogue.db.studies.insert_many(page)
-        await core.catalogue.db.series.insert_many([series(scheme, row["_id"]) for row in page])
-        await core.catalogue.db.instances.insert_many([instance(scheme, row["_id"]) for row in page])
+        db.studies.insert_many(page)
+        db.series.insert_many([series(scheme, row["_id"]) for row in page])
+        db.instances.insert_many([instance(scheme, row["_id"]) for row in page])
+
+
+@pytest.fixture
+async def full(open_archive, filled):
+    core = await open_archive(ISTHMUS_MONGODB__DATABASE=filled)
+    assert core.catalogue.scheme.id == Scheme().id
     return core
 
 
