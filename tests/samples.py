@@ -5,10 +5,13 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pydicom.data
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+#: Every object that comes with pydicom; its own `get_testdata_files` asks the Internet for more of them each time.
+BUNDLED = tuple(sorted((Path(pydicom.data.__file__).parent / "test_files").rglob("*.dcm")))
 
 
 def ct(**changes: object) -> Dataset:

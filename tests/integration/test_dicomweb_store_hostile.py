@@ -93,8 +93,6 @@ async def test_a_hundred_thousand_parts(client):
     assert response.status == 409
     assert len((await response.json(content_type=None))["0008119A"]["Value"]) == 100_000
     assert len(response.headers.getall("Warning")) == 1
-    response = await post(client, b"--XX\r\n\r\n\r\n" * 100_001 + b"--XX--")
-    assert response.status in (409, 413)
     assert peak_mib() - before < 400
 
 
@@ -139,7 +137,7 @@ class TestContentEncoding:
         assert response.status in (400, 409, 413), await response.text()
         assert peak_mib() - before < 500  # of the test's own 400
 
-    @pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"--XX\r\n")[:-9]])
+    @pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"--XX\r\n", mtime=0)[:-9]])
     async def test_what_is_not_compressed(self, client, body):
         assert (await post(client, body, Content_Encoding="gzip")).status == 400
 

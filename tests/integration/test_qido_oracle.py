@@ -14,14 +14,14 @@ from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
-import pydicom.data
+import pydicom
 import pytest
 from dicomweb_client import DICOMfileClient
 
 from dicomweb.resource import Resource
 from gateway.archive import Source
 from tests.dicomweb_support import bodies
-from tests.samples import stream
+from tests.samples import BUNDLED, stream
 
 QUERIES = 500
 LEVELS = ("studies", "series", "instances")
@@ -317,18 +317,11 @@ class Generator:
         return Search(level, "empty", {name: '""', "emptyvaluematching": "true"}, theirs, scope)
 
 
-@pytest.fixture(autouse=True)
-def nothing_hogs_the_loop():
-    """Not checked here: the other implementation reads all files in the test itself."""
-
-
 @pytest.fixture(params=["pydicom", "data_folder"])
 def sources(request) -> list[Path]:
     """Real files: those that pydicom ships, which everybody has, and those of the test data."""
     if request.param == "pydicom":
-        found = [Path(name) for name in pydicom.data.get_testdata_files("*.dcm")]
-        folder = Path(pydicom.data.__file__).parent
-        return sorted(path for path in found if folder in path.parents)
+        return list(BUNDLED)
     data = request.getfixturevalue("data_folder")
     folders = ("charsets", "cr", "ct-prior-current", "derived", "enhanced-mf", "mammo", "series-traps", "us")
     return sorted(path for name in folders for path in (data / name).rglob("*.dcm"))

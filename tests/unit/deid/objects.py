@@ -3,10 +3,11 @@
 import io
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from pydicom import dcmread, dcmwrite
-from pydicom.data import get_testdata_file, get_testdata_files
+from pydicom.data import get_testdata_file
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
@@ -85,24 +86,24 @@ def open_header(path: Path) -> Dataset | None:
     """Read the header of a file of any quality; None if pydicom cannot."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            ds = dcmread(path, stop_before_pixels=True)
-            encode(ds)  # some broken files can be read but not written
-            return dcmread(path, stop_before_pixels=True)
-        except Exception:  # noqa: BLE001 - whatever is wrong with a broken file is not our subject
-            return None
+        return dcmread(path, stop_before_pixels=True) if _is_readable(path) else None
+
+
+@cache
+def _is_readable(path: Path) -> bool:
+    """Whether pydicom reads the header, and writes it: of some broken files it does one, but not the other."""
+    try:
+        encode(dcmread(path, stop_before_pixels=True))
+    except Exception:  # noqa: BLE001 - whatever is wrong with a broken file is not our subject
+        return False
+    return True
 
 
 def bundled(name: str) -> Path:
     """A file that comes with pydicom."""
-    path = get_testdata_file(name)
+    path = get_testdata_file(name, download=False)
     assert isinstance(path, str)
     return Path(path)
-
-
-def bundled_files() -> list[Path]:
-    """All objects that come with pydicom."""
-    return sorted(Path(name) for name in get_testdata_files("*.dcm"))
 
 
 def elements(ds: Dataset) -> Iterator[DataElement]:

@@ -16,11 +16,11 @@ from pydicom.dataset import Dataset
 from gateway.deid.engine import Deidentifier, Refusal
 from gateway.deid.preview import preview
 from gateway.deid.uids import is_registered
+from tests.samples import BUNDLED
 from tests.unit.deid.objects import (
     KEY,
     all_values,
     bundled,
-    bundled_files,
     decode,
     encode,
     needles_in,
@@ -90,7 +90,7 @@ def check_dates(original: Dataset, pair: tuple[Dataset, Dataset] | None) -> None
 
 
 def test_the_files_of_pydicom(research: Deidentifier, basic: Deidentifier) -> None:
-    outcomes = Counter(check(research, path) for path in bundled_files())
+    outcomes = Counter(check(research, path) for path in BUNDLED)
     assert outcomes[True] > 60
     assert all(
         check(basic, bundled(name)) for name in ("CT_small.dcm", "rtplan.dcm", "reportsi.dcm", "liver_1frame.dcm")

@@ -8,7 +8,8 @@ from pydicom.filewriter import write_dataset
 
 from gateway.deid.items import MAX_ITEMS_BYTES, ItemEncoder, NotEncodable
 from gateway.deid.values import elements_of, make
-from tests.unit.deid.objects import bundled_files, decode, encode, header, open_header
+from tests.samples import BUNDLED
+from tests.unit.deid.objects import decode, encode, header, open_header
 
 
 def define_lengths(items: list[Dataset]) -> None:
@@ -36,7 +37,7 @@ def written(items: list[Dataset], implicit: bool, little: bool) -> bytes:
 
 def test_what_comes_out_is_what_pydicom_writes() -> None:
     compared = 0
-    for path in bundled_files():
+    for path in BUNDLED:
         if open_header(path) is None:
             continue
         ds = dcmread(path, stop_before_pixels=True)

@@ -21,12 +21,12 @@ from gateway.deid.identity import Identity
 from gateway.deid.memory import Context, Memory
 from gateway.deid.profile import load_profile
 from gateway.deid.values import elements_of
+from tests.samples import BUNDLED
 from tests.unit.deid.objects import (
     COMMENT,
     DESCRIPTION,
     KEY,
     OTHER_KEY,
-    bundled_files,
     decode,
     encode,
     header,
@@ -62,7 +62,7 @@ def outcome(deidentifier: Deidentifier, ds: Dataset) -> bytes | str:
 def test_files_come_out_alike_whatever_is_remembered(forgetful: dict[str, Deidentifier], data_folder: Path) -> None:
     remembering = {name: Deidentifier.load(name, KEY) for name in PROFILES}
     compared = 0
-    for path in [*bundled_files(), *real_files(data_folder)]:
+    for path in [*BUNDLED, *real_files(data_folder)]:
         if open_header(path) is None:
             continue
         for name in PROFILES:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
-from pydicom.data import get_testdata_files
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -22,12 +21,11 @@ from gateway.intake.elements import Elements, Memo, Unusual
 from gateway.intake.header import Encoding, Header, HeaderReader, Place, Walker, _plain
 from gateway.intake.source import ByteSource, Short
 from gateway.intake.stored import StoredHeader, _quickly, prepare
-from tests.samples import ct, part10
+from tests.samples import BUNDLED, ct, part10
 
 KEY = bytes(range(32))
 NONE, RESEARCH = (Deidentifier.load(name, KEY) for name in ("none", "research"))
 FOLDERS = ("charsets", "cr", "derived", "enhanced-mf", "malformed", "mammo", "pet", "series-traps", "transfer-syntaxes")
-FILES = sorted(get_testdata_files("*.dcm"))
 
 
 async def header_of(content: bytes) -> Header:
@@ -83,7 +81,7 @@ def is_kept(header: Header) -> bool:
 
 
 async def test_files_of_pydicom() -> None:
-    assert await compare([Path(name).read_bytes() for name in FILES]) > 40
+    assert await compare([path.read_bytes() for path in BUNDLED]) > 40
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
