@@ -85,8 +85,8 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
         yield Core(settings, catalogue, objects, workers, archive)
     finally:
         await catalogue.close()
-        turn.close()
-        generations.close()
         await objects.close()
         await workers.close()
         await driver.close(connection)
+        turn.close()  # a thread that still inserted a row needed both
+        generations.close()

@@ -78,6 +78,9 @@ class Ingest:
                         await writer.write(piece)
                     wanted = source.held + WHOLE_BYTES
             await writer.commit()
+            if not done.durable:
+                done.durable = True
+                done.added = await self.workers.run_io_to_end(self.catalogue.insert, done.row)
         except BaseException:
             if not done.durable:
                 await writer.abort()

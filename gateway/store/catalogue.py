@@ -95,24 +95,26 @@ class Catalogue:
 
     def insert(self, row: InstanceRow) -> Added | None:
         """Commit a new row durably, from a worker thread; None if that is for `add` to decide."""
-        return Added("new") if not self._replace and self._writer.insert(row) else None
+        return Added("new") if self._writer.insert(row) else None
 
     async def add(self, row: InstanceRow) -> Added:
         """Commit a row durably, if it is new or may replace the one that is there."""
         fields = dict.fromkeys(("digest", "stored_digest", "key", "study_uid", "series_uid", "arrival"), 1)
         async with driver.wrapped():
             while True:
+                # before the row: whatever happens to that afterwards is noticed
+                position = await Position.read(self.db) if self._replace else None
                 present = await self.db.instances.find_one({"_id": row.instance_uid}, fields)
                 if present is None:
-                    if await asyncio.to_thread(self._writer.insert, row):
+                    if await self._turn.run(self._writer.insert, row):
                         return Added("new")
                 elif present["key"] == row.key:  # a commit whose answer was lost had been made
                     return Added("new")
                 elif _same(row, present):
                     return Added("same")
-                elif not self._replace:
+                elif position is None:
                     return Added("conflict")
-                elif await self._replaced(row, present):
+                elif await self._replaced(position, row, present):
                     return Added("new", present["key"])
 
     async def instances(self, resource: Resource) -> list[StoredInstance]:
@@ -201,14 +203,13 @@ class Catalogue:
             for series in found
         ]
 
-    async def _replaced(self, row: InstanceRow, present: dict[str, Any]) -> bool:
+    async def _replaced(self, position: Position, row: InstanceRow, present: dict[str, Any]) -> bool:
         """Replace a row, which is recorded as deleted, as it may have been of another study; False to look again."""
 
         async def work(session: Any) -> None:
             await self._remove(position, [present], session)
             await self.db.instances.insert_one(document, session=session)
 
-        position = await Position.read(self.db)
         if position.is_behind(present):
             await arrivals.catch_up(self.db, self.scheme)
             return False

@@ -11,9 +11,13 @@ import asyncio
 import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Turn:
@@ -28,6 +32,8 @@ class Turn:
         self._path = path
         self._own = threading.Lock()
         self._file: int | None = None
+        #: Where tasks wait. In asyncio's own threads they would keep out the one whose turn it is.
+        self._waiting = ThreadPoolExecutor(1, thread_name_prefix="turn")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -41,7 +47,7 @@ class Turn:
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Hold the lock for a block of a task."""
-        taking = asyncio.ensure_future(asyncio.to_thread(self._take))
+        taking = asyncio.ensure_future(self.run(self._take))
         try:
             await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -52,8 +58,13 @@ class Turn:
         finally:
             self._give()
 
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a call for a task that waits for the lock and has not got it."""
+        return await asyncio.get_running_loop().run_in_executor(self._waiting, function, *args)
+
     def close(self) -> None:
-        """Give the file back."""
+        """Give the file back, when nobody holds the lock any more or waits for it."""
+        self._waiting.shutdown(wait=False, cancel_futures=True)
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -20,6 +20,7 @@ from dicomweb.resource import Level, Resource
 from gateway.config import MongoSettings
 from gateway.errors import CatalogueUnavailable
 from gateway.store import changes, driver
+from gateway.store.arrivals import Position
 from gateway.store.catalogue import Catalogue
 from gateway.store.row_writer import InstanceRow
 from gateway.store.search import search
@@ -220,3 +221,43 @@ async def test_without_a_turn_nobody_waits_for_ever(catalogue: Catalogue, tmp_pa
             asyncio.gather(stuck.add(row(1)), stuck.add(row(2)), return_exceptions=True), 10
         )
         assert all(isinstance(outcome, OSError) for outcome in outcomes)
+
+
+@pytest.fixture
+async def replacing(mongod_uri: str, databases: Databases) -> AsyncIterator[Catalogue]:
+    connection = driver.connect(MongoSettings(), mongod_uri)
+    with databases.one() as name:
+        catalogue = Catalogue(connection, name, replace=True)
+        await catalogue.start()
+        yield catalogue
+        await catalogue.close()
+    await driver.close(connection)
+
+
+async def test_more_changes_at_once_than_asyncio_has_threads(replacing: Catalogue) -> None:
+    """The one whose turn it is may need such a thread while all others wait."""
+    first = [row(number, f"1.2.{number}", f"1.2.{number}.1") for number in range(48)]
+    await asyncio.gather(*map(replacing.add, first))
+    others = [replace(one, digest=b"x", stored_digest=b"x", key=row().key) for one in first]
+    added = await asyncio.gather(*map(replacing.add, others))
+    assert [one.superseded for one in added] == [one.key for one in first]
+    await asyncio.gather(*(replacing.delete(Resource(one.study_uid)) for one in first))
+    assert await replacing.count() == 0
+
+
+async def test_who_replaces_what_was_just_replaced_takes_the_place_of_that(
+    replacing: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await replacing.add(row())
+    second, third = row(study="1.2.2", digest=b"2"), row(study="1.2.3", digest=b"3")
+    read = Position.read
+
+    async def after_another(db: object) -> Position:
+        monkeypatch.undo()
+        await replacing.add(second)
+        return await read(db)
+
+    monkeypatch.setattr(Position, "read", after_another)
+    assert (await replacing.add(third)).superseded == second.key
+    (study,) = (await search(replacing, Query(Level.STUDY))).items
+    assert study["0020000D"]["Value"] == ["1.2.3"]
