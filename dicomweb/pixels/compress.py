@@ -186,7 +186,7 @@ def _rle(array: np.ndarray, precision: int) -> Octets:
         size = plane.dtype.itemsize
         octets = np.ascontiguousarray(plane.astype(plane.dtype.newbyteorder(">"))).view(np.uint8)
         for number in range(size):
-            packed = imagecodecs.packbits_encode(np.ascontiguousarray(octets[:, number::size]), axis=-1)
+            packed = imagecodecs.packbits_encode(octets[:, number::size].copy(), axis=-1)
             segments.append(packed + b"\0" * (len(packed) % 2))
     if len(segments) > _MAX_SEGMENTS:
         raise Unencodable
