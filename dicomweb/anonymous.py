@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from io import BytesIO
 
@@ -17,7 +17,7 @@ from dicomweb.pixels import frames, transcode
 from dicomweb.pixels.frames import FrameTable
 from dicomweb.pixels.transcode import Undecodable
 from dicomweb.ports import Anonymizer, AnonymousCopy, Runner
-from dicomweb.stored import Reader
+from dicomweb.stored import Bytes, Reader, T
 
 
 class AnonymousReader(Reader):
@@ -62,9 +62,9 @@ class AnonymousReader(Reader):
         stored, header = await self._source.stored_frame(number), await self._source.header()
         return await self._run(_cleaned, header, self._source.instance.transfer_syntax_uid, stored, self._made)
 
-    async def picture(self, number: int) -> tuple[bytes, Dataset]:
-        """A frame, decoded and cleaned, and the de-identified header."""
-        return await self.stored_frame(number), self._made.header
+    async def picture(self, number: int, make: Callable[[Bytes, Dataset], T], *, is_light: bool) -> T:
+        """What `make` makes of a frame, decoded and cleaned, and of the de-identified header."""
+        return await self._run(make, await self.stored_frame(number), self._made.header)
 
     def file_in(self, transfer_syntax_uid: str) -> AsyncIterator[bytes]:
         """The copy in any transfer syntax that it is offered in."""

@@ -82,6 +82,14 @@ class StoredObject(Protocol):
         """Read a range into memory; to the end without `length`."""
         ...
 
+    async def use(self, function: Callable[[bytes], T], offset: int, length: int, run: Runner) -> T:
+        """What a function gives for a range, called in the thread that reads it if that can be.
+
+        `run` runs what waits for neither a disk nor a server. It bounds how much of that is done at once, the others
+        do not: the function must be quick and take little memory.
+        """
+        ...
+
     def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """Iterate over a range in chunks of bounded size."""
         ...

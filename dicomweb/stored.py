@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from pydicom import Dataset
 
@@ -14,12 +16,11 @@ from dicomweb.pixels import compress, picture_header, transcode
 from dicomweb.pixels.compress import Encoded
 from dicomweb.pixels.frames import Range
 from dicomweb.ports import Archive, Runner, StoredInstance, StoredObject
-from dicomweb.remembered import Remembered
 
+T = TypeVar("T")
+Bytes = bytes | memoryview
 _CACHED_HEADERS = 64
 _CACHED_HEADER_BYTES = 4 << 20
-#: Bytes of elements that pictures depend on; parsed they take some ten times as much.
-_CACHED_PICTURE_BYTES = 1 << 20
 #: Frames up to this are read together with the header before them.
 _READ_AT_ONCE_BYTES = 4 << 20
 
@@ -33,18 +34,6 @@ class Headers:
     def __init__(self, run: Runner) -> None:
         self._run = run
         self._cache: OrderedDict[str, Dataset] = OrderedDict()
-        self._pictures: Remembered[Dataset] = Remembered(_CACHED_PICTURE_BYTES)
-
-    async def of_picture(self, beginning: memoryview, instance: StoredInstance) -> Dataset | None:
-        """What pictures depend on of the header that a file begins with; None where only parsing tells it."""
-        elements = picture_header.relevant(beginning, instance.pixel_offset)
-        if elements is None:
-            return None
-        header = self._pictures.get(elements, 0)
-        if header is None:
-            header = await self._run(picture_header.parsed, elements)
-            self._pictures.put(elements, 0, header, len(elements))
-        return header
 
     async def read(self, stored: StoredObject, instance: StoredInstance) -> Dataset:
         """The header; must not be changed. Without pixel data it is the whole file."""
@@ -112,21 +101,30 @@ class Reader:
             return data
         return b"".join(data[offset - begin : offset - begin + length] for offset, length in ranges)
 
-    async def picture(self, number: int) -> tuple[bytes | memoryview, Dataset]:
-        """A frame as it is stored, and what its picture depends on of the header; raises like `frame_pieces`.
+    async def picture(self, number: int, make: Callable[[Bytes, Dataset], T], *, is_light: bool) -> T:
+        """What `make` makes in a thread of a frame as it is stored and of what pictures depend on of the header.
 
-        Of a usual slice both come with one read and nothing is parsed.
+        A usual slice is read together with its header, of which nothing is parsed; if it is not compressed, and what is
+        made of it takes little memory, by that thread. Raises like `frame_pieces`.
         """
-        instance = self.instance
         ranges = self._ranges(number)
-        offset, length = ranges[0]
-        is_slice = instance.frames.count == 1 and len(ranges) == 1 and not instance.frames.bits % 8
-        if is_slice and instance.pixel_offset <= picture_header.MAX_BYTES and offset + length <= _READ_AT_ONCE_BYTES:
-            data = memoryview(await self._stored.read(0, offset + length))
-            header = await self._headers.of_picture(data, instance)
-            if header is not None:
-                return data[offset:], header
-        return await self.stored_frame(number), await self.header()
+        if self._is_slice(ranges):
+            offset, length = ranges[0]
+            of_slice = partial(_of_slice, self.instance.pixel_offset, offset, make)
+            if is_light and self.instance.frames.bits:
+                made = await self._stored.use(of_slice, 0, offset + length, self._run)
+            else:
+                made = await self._run(of_slice, await self._stored.read(0, offset + length))
+            if made is not None:
+                return made
+        stored, header = await self.stored_frame(number), await self.header()
+        return await self._run(make, stored, header)
+
+    def _is_slice(self, ranges: Sequence[Range]) -> bool:
+        """Whether an only frame and the header before it are short enough to be read together."""
+        frames, header_bytes = self.instance.frames, self.instance.pixel_offset
+        is_alone = frames.count == 1 and len(ranges) == 1 and not frames.bits % 8
+        return is_alone and header_bytes <= picture_header.MAX_BYTES and sum(ranges[0]) <= _READ_AT_ONCE_BYTES
 
     async def native_frame(self, number: int) -> tuple[bytes, str]:
         """A frame as native bytes, decoded if need be, and its photometric interpretation."""
@@ -189,3 +187,10 @@ class Reader:
         if instance.pixel_offset and not instance.frames.count:
             raise NotAcceptable("The frames of the instance cannot be told apart; ask for all of it, as it is stored.")
         return instance.frames.ranges(number)
+
+
+def _of_slice(pixel_offset: int, offset: int, make: Callable[[Bytes, Dataset], T], content: bytes) -> T | None:
+    """See `Reader.picture`; None if parsing has to tell what is in the header."""
+    data = memoryview(content)
+    elements = picture_header.relevant(data, pixel_offset)
+    return None if elements is None else make(data[offset:], picture_header.parsed(elements))

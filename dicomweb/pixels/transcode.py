@@ -24,7 +24,7 @@ from dicomweb.pixels import codecs, compress
 from dicomweb.pixels.compress import Encoded
 
 _MAX_NATIVE_BYTES = (1 << 32) - 2  # the length of an element has 32 bits
-_MAX_FRAME_PIXELS = 1 << 29  # a slide scanner's or detector's frame is far below; the codec allocates it at once
+MAX_FRAME_PIXELS = 1 << 29  # a slide scanner's or detector's frame is far below; the codec allocates it at once
 _OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _DCT = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55))  # JPEG that always loses something
 _EMPTY_OFFSET_TABLE = b"\xfe\xff\x00\xe0\0\0\0\0"
@@ -179,7 +179,7 @@ def shift_bits(data: bytes, skip: int, bits: int) -> bytes:
 def _pixel_options(header: Dataset) -> dict[str, Any]:
     try:
         options: dict[str, Any] = as_pixel_options(header, number_of_frames=1)
-        if options.get("rows", 0) * options.get("columns", 0) > _MAX_FRAME_PIXELS:
+        if options.get("rows", 0) * options.get("columns", 0) > MAX_FRAME_PIXELS:
             raise TooLarge("The frame has too many pixels to be decoded; ask for it as it is stored.")
     except (ValueError, TypeError) as exc:  # pydicom converts a value when it is first looked at
         raise Undecodable from exc

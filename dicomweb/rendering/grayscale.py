@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,8 @@ from dicomweb.rendering.options import FUNCTIONS, Window
 
 #: Of signed or 16-bit pixels without any window the outermost values are seldom tissue.
 _OUTLIERS_PERCENT = 0.5
+#: Pixels that are looked up in one go: NumPy makes each an index of 8 bytes, and these stay in a core's cache.
+_AT_ONCE = 1 << 16
 
 
 def shades(pixels: np.ndarray, photometric: str, header: Dataset, frame: int, window: Window | None) -> np.ndarray:
@@ -30,19 +32,35 @@ def shades(pixels: np.ndarray, photometric: str, header: Dataset, frame: int, wi
     -------
     array (rows, columns), uint8. Padding is 0 (black) whatever the polarity.
     """
+    shading = shading_of(photometric, header, frame, window)
+    if shading.window is None and shading.lut is None:
+        values = shading.values
+        shading = replace(shading, window=full_range(values.rescale(pixels), values.is_padding(pixels)))
+    if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2 or pixels.size < 1 << 8 * pixels.dtype.itemsize:
+        return shading.shade(pixels)
+    return looked_up(table(shading, pixels.dtype.str, 8 * pixels.dtype.itemsize), pixels)
+
+
+def shading_of(photometric: str, header: Dataset, frame: int, window: Window | None) -> Shading:
+    """How a frame is shown; it has neither window nor LUT where that depends on what is in the pixels."""
     group = Frame(header, frame)
-    values = _values(header, group)
     voi = group.group("FrameVOILUTSequence")
     lut = None if window is not None else _lut(first(voi.get("VOILUTSequence")))
     if window is None and lut is None:
-        window = stored_window(voi) or full_range(values.rescale(pixels), values.is_padding(pixels))
+        window = stored_window(voi)
     shape = header.get("PresentationLUTShape") or ("INVERSE" if photometric == "MONOCHROME1" else "IDENTITY")
-    shading = Shading(values, lut, window, shape == "INVERSE")
-    if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2 or pixels.size < 1 << 8 * pixels.dtype.itemsize:
-        return shading.shade(pixels)
-    # Wrapping is the mode that checks no index: a slice takes 0.2 ms, by table[index] 0.58.
-    table = _table(shading, pixels.dtype.kind, pixels.dtype.itemsize)
-    return np.take(table, pixels.view(f"u{pixels.dtype.itemsize}"), mode="wrap")
+    return Shading(_values(header, group), lut, window, shape == "INVERSE")
+
+
+def looked_up(shades: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """The shades of pixels, given those of all values that `pixels` may hold; of their shape, contiguous."""
+    indexes = np.ascontiguousarray(pixels).view(f"u{pixels.dtype.itemsize}").reshape(-1)
+    shown = np.empty(indexes.size, np.uint8)
+    for start in range(0, indexes.size, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        # Wrapping is the mode that checks no index: a slice takes 0.17 ms, by shades[indexes] 0.58.
+        shades.take(indexes[part], out=shown[part], mode="wrap")
+    return shown.reshape(pixels.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +122,15 @@ class Shading:
 
 
 @lru_cache(maxsize=64)
-def _table(shading: Shading, kind: str, itemsize: int) -> np.ndarray:
+def table(shading: Shading, dtype: str, bits: int) -> np.ndarray:
     """The shade of each value there may be, 64 KiB for 16 bits: a mammogram takes 25 ms where arithmetic takes 140.
 
-    Negative values lie in the upper half, as in memory.
+    Negative values lie in the upper half, as in memory. Only the lowest `bits` of a value count.
     """
-    domain = np.arange(1 << 8 * itemsize).astype(f"u{itemsize}").view(f"{kind}{itemsize}")
-    return shading.shade(domain.astype(np.int32))
+    kind = np.dtype(dtype)
+    domain = np.arange(1 << 8 * kind.itemsize).astype(f"u{kind.itemsize}").view(kind.newbyteorder("="))
+    unused = 8 * kind.itemsize - bits
+    return shading.shade((domain << unused >> unused).astype(np.int32))
 
 
 def _values(header: Dataset, frame: Frame) -> Values:

@@ -21,9 +21,9 @@ def graphics(header: Dataset, frame: int, shape: tuple[int, ...]) -> np.ndarray 
     -------
     array of the frame's rows and columns, bool.
     """
-    found = None
+    found, tags = None, header.keys()  # which takes a number as it is, where the header itself would look at each
     for group in _GROUPS:
-        if (group << 16 | _DATA) not in header:
+        if (group << 16 | _DATA) not in tags:
             continue
         if found is None:
             found = np.zeros(shape[:2], dtype=bool)

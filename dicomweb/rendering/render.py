@@ -15,7 +15,7 @@ from dicomweb.errors import BadRequest
 from dicomweb.pixels.functional_groups import Frame, numbers
 from dicomweb.rendering import annotation, color, color_profiles, encoders, overlays
 from dicomweb.rendering.grayscale import shades
-from dicomweb.rendering.options import Options, Viewport
+from dicomweb.rendering.options import Options, Viewport, Window
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 #: Pixels this close to square are shown as they are.
@@ -23,10 +23,8 @@ _SQUARE = 1e-3
 _MAX_ASPECT = 100.0
 
 
-def render(
-    pixels: np.ndarray, photometric: str, header: Dataset, frame: int, options: Options, media_type: str
-) -> bytes:
-    """Render one decoded frame.
+def display(pixels: np.ndarray, photometric: str, header: Dataset, frame: int, window: Window | None) -> np.ndarray:
+    """Values of a decoded frame as they are shown.
 
     Parameters
     ----------
@@ -34,29 +32,37 @@ def render(
     photometric : its photometric interpretation.
     header : of the instance; tells rescaling, VOI, palette.
     frame : number of the frame, from 1: multi-frame images may transform each frame differently.
-    media_type : one of `encoders.MEDIA_TYPES`.
+    window : of the caller; counts for gray frames.
 
     Returns
     -------
-    The encoded picture: 8 bits a sample, gray or RGB.
+    array of (rows, columns) or (rows, columns, 3), uint8.
     """
-    image = picture(pixels, photometric, header, frame, options)
-    image, profile = finish(image, options, header, frame)
+    if pixels.ndim == 3 or photometric == color.PALETTE:
+        return color.rgb(pixels, photometric, header)
+    return shades(pixels, photometric, header, frame, window)
+
+
+def render(shown: np.ndarray, header: Dataset, frame: int, options: Options, media_type: str) -> bytes:
+    """Encode what `display` gave as a picture of one of `encoders.MEDIA_TYPES`: 8 bits a sample, gray or RGB."""
+    if not (options.viewport or options.icc_profile or options.annotation):  # Pillow would copy it twice: 0.05 ms
+        return encoders.encode(_overlaid(shown, header, frame, options), media_type, options.quality)
+    image, profile = finish(picture(shown, header, frame, options), options, header, frame)
     return encoders.encode(image, media_type, options.quality, profile)
 
 
-def picture(pixels: np.ndarray, photometric: str, header: Dataset, frame: int, options: Options) -> Image.Image:
-    """One frame as the caller's window and viewport show it, without text; `L` or `RGB`."""
-    if pixels.ndim == 3 or photometric == color.PALETTE:
-        shown = color.rgb(pixels, photometric, header)
-    else:
-        shown = shades(pixels, photometric, header, frame, options.window)
-    if options.overlays and (mask := overlays.graphics(header, frame, shown.shape)) is not None:
-        shown = np.where(mask if shown.ndim == 2 else mask[..., None], np.uint8(255), shown)
-    image = Image.fromarray(np.ascontiguousarray(shown))
+def picture(shown: np.ndarray, header: Dataset, frame: int, options: Options) -> Image.Image:
+    """What `display` gave, with its overlays and as the caller's viewport has it, without text; `L` or `RGB`."""
+    image = Image.fromarray(_overlaid(shown, header, frame, options))
     if options.viewport is not None:
         image = fit(image, options.viewport, pixel_aspect(header, frame))
     return image
+
+
+def _overlaid(shown: np.ndarray, header: Dataset, frame: int, options: Options) -> np.ndarray:
+    if options.overlays and (mask := overlays.graphics(header, frame, shown.shape)) is not None:
+        shown = np.where(mask if shown.ndim == 2 else mask[..., None], np.uint8(255), shown)
+    return np.ascontiguousarray(shown)
 
 
 def finish(image: Image.Image, options: Options, header: Dataset, frame: int) -> tuple[Image.Image, bytes | None]:

@@ -7,8 +7,10 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from PIL import Image
 from pydicom import Dataset
 
@@ -18,9 +20,10 @@ from dicomweb.pixels import transcode
 from dicomweb.pixels.functional_groups import number, numbers
 from dicomweb.ports import Archive, JsonDataSet, Runner, StoredInstance
 from dicomweb.rendering import color_profiles, encoders, render, report
-from dicomweb.rendering.options import Options, Viewport
+from dicomweb.rendering.native import native
+from dicomweb.rendering.options import Options, Viewport, Window
 from dicomweb.rendering.renditions import HTML, PDF, PLAIN
-from dicomweb.stored import Reader
+from dicomweb.stored import Bytes, Reader
 
 T = TypeVar("T")
 #: Tells from a header how small a picture must have been before it is shown; None for any size.
@@ -28,6 +31,8 @@ Via = Callable[[Dataset], Viewport | None]
 
 #: An animation is made in memory: its frames together have at most so many pixels as they are sent.
 MAX_ANIMATED_PIXELS = 1 << 26
+#: A viewport of so many pixels takes no more memory than what is shown in it.
+_LIGHT_PIXELS = 1 << 20
 _DEFAULT_FRAME_MS = 100.0
 _MALFORMED = "The object has malformed attributes and cannot be rendered."
 
@@ -37,20 +42,27 @@ async def still(
 ) -> bytes:
     """One frame as an encoded picture; scaled down to what `via` tells first, what is lost by that stays lost."""
     color_profiles.check(options.icc_profile, media_type)
-    stored, header = await _frame(reader, frame, whole=bool(options.annotation))
-    return await run(_still, header, reader.instance.transfer_syntax_uid, stored, frame, options, media_type, via)
+    _check_pixels(reader)
+    syntax = reader.instance.transfer_syntax_uid
+    make = partial(_still, syntax=syntax, frame=frame, options=options, media_type=media_type, via=via)
+    if options.annotation:  # which shows what is anywhere in the header
+        return await run(make, await reader.stored_frame(frame), await reader.header())
+    viewport = options.viewport
+    is_light = viewport is None or viewport.width * viewport.height <= _LIGHT_PIXELS
+    return await reader.picture(frame, make, is_light=is_light)
 
 
 async def animation(run: Runner, reader: Reader, frames: Sequence[int], options: Options) -> bytes:
     """Frames as an animated GIF, at the speed that the instance names."""
     color_profiles.check(options.icc_profile, encoders.ANIMATED)
+    _check_pixels(reader)
+    header, syntax = await reader.header(), reader.instance.transfer_syntax_uid
     images: list[Image.Image] = []
     for frame in frames:
-        stored, header = await _frame(reader, frame)
-        images.append(await run(_picture, header, reader.instance.transfer_syntax_uid, stored, frame, options))
+        images.append(await run(_picture, await reader.stored_frame(frame), header, syntax, frame, options))
         if images[0].width * images[0].height * len(frames) > MAX_ANIMATED_PIXELS:
             raise TooLarge("The frames are too many or too large for one animation; ask with a smaller viewport.")
-    return await run(encoders.animate, images, frame_ms(await reader.header()))
+    return await run(encoders.animate, images, frame_ms(header))
 
 
 async def text(run: Runner, archive: Archive, reader: Reader, media_type: str) -> bytes:
@@ -98,34 +110,42 @@ def frame_ms(header: Dataset) -> float:
     return _DEFAULT_FRAME_MS
 
 
-async def _frame(reader: Reader, frame: int, *, whole: bool = True) -> tuple[bytes | memoryview, Dataset]:
-    """A stored frame and its header: the whole of it, or what pictures without annotation depend on."""
+def _check_pixels(reader: Reader) -> None:
     if not reader.instance.pixel_offset:
         raise NotFound("The instance has no picture.")
-    return (await reader.stored_frame(frame), await reader.header()) if whole else await reader.picture(frame)
 
 
 def _still(
+    stored: Bytes,
     header: Dataset,
     syntax: str,
-    stored: bytes | memoryview,
     frame: int,
     options: Options,
     media_type: str,
-    via: Via | None = None,
+    via: Via | None,
 ) -> bytes:
-    pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
+    shown = _displayed(stored, header, syntax, frame, options.window)
     smaller = via(header) if via is not None else None
     if smaller is None or options.viewport is None:
-        return guarded(render.render, pixels, photometric, header, frame, options, media_type)
-    image = guarded(render.picture, pixels, photometric, header, frame, replace(options, viewport=smaller))
+        return guarded(render.render, shown, header, frame, options, media_type)
+    image = guarded(render.picture, shown, header, frame, replace(options, viewport=smaller))
     return encoders.encode(render.fit(image, options.viewport), media_type, options.quality)
 
 
-def _picture(header: Dataset, syntax: str, stored: bytes | memoryview, frame: int, options: Options) -> Image.Image:
-    pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
-    image = guarded(render.picture, pixels, photometric, header, frame, options)
+def _picture(stored: bytes, header: Dataset, syntax: str, frame: int, options: Options) -> Image.Image:
+    shown = _displayed(stored, header, syntax, frame, options.window)
+    image = guarded(render.picture, shown, header, frame, options)
     return guarded(render.finish, image, options, header, frame)[0]
+
+
+def _displayed(stored: Bytes, header: Dataset, syntax: str, frame: int, window: Window | None) -> np.ndarray:
+    """A frame as it is shown: looked up as it is stored where that can be, else decoded."""
+    found = guarded(native, header, syntax, frame, window)
+    shown = None if found is None else found.shades(stored)
+    if shown is None:
+        pixels, photometric = transcode.decode(header, syntax, stored, rgb=True)
+        shown = guarded(render.display, pixels, photometric, header, frame, window)
+    return shown
 
 
 def guarded(function: Callable[..., T], *args: Any) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -70,16 +71,20 @@ def media_types(instance: StoredInstance) -> tuple[str, ...]:
     return (HTML, PLAIN, XML) if kind is Kind.REPORT else ()
 
 
-def offers(instance: StoredInstance, *, single: bool, frames: int = 1) -> list[Offer]:
+def offers(instance: StoredInstance, *, single: bool, frames: int = 1) -> Sequence[Offer]:
     """How an instance, or so many of its frames, can be sent.
 
     A single-part media type is for resources that are one item (10.4.4 note 3): an instance, a frame, and frames as
     one animation.
     """
-    types = media_types(instance)
-    bare = [Offer(name) for name in types if single or (frames > 1 and name == ANIMATED)]
-    parts = [Offer(name, multipart=True) for name in types]
-    return bare + parts if single else parts + bare
+    return _offers(media_types(instance), single, frames > 1)
+
+
+@lru_cache(maxsize=64)
+def _offers(types: tuple[str, ...], is_single: bool, are_several: bool) -> tuple[Offer, ...]:
+    bare = tuple(Offer(name) for name in types if is_single or (are_several and name == ANIMATED))
+    parts = tuple(Offer(name, multipart=True) for name in types)
+    return bare + parts if is_single else parts + bare
 
 
 def check_accept(request: web.Request) -> None:

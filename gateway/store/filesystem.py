@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicomweb.errors import Conflict, IsthmusError, OutOfSpace
+from dicomweb.ports import Runner
 from gateway.errors import ConfigurationError, ObjectNotFound, StoreUnavailable
 from gateway.store import page_cache
 from gateway.store.durable_names import DurableNames, sync_folder
@@ -175,12 +176,16 @@ class _FileReader(ObjectReader):
 
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
         count = self.end(offset, length) - offset
-        if count <= _AT_ONCE_BYTES and (data := self.at_hand(offset, count)) is not None:
-            return data
+        if count <= _AT_ONCE_BYTES:
+            data = page_cache.read(str(self._path), offset, count)
+            if data is not None:
+                return data
         return await self._threads.run(_read_file, self._path, offset, count)
 
-    def at_hand(self, offset: int, length: int) -> bytes | None:
-        return page_cache.read(str(self._path), offset, self.end(offset, length) - offset)
+    async def use(self, function: Callable[[bytes], T], offset: int, length: int, run: Runner) -> T:
+        count = self.end(offset, length) - offset
+        is_at_hand = page_cache.likely_has(str(self._path), offset, count)
+        return await (run if is_at_hand else self._threads.run)(_use, function, self._path, offset, count)
 
     async def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         end = self.end(offset, length)
@@ -279,6 +284,14 @@ def _read_file(path: Path, offset: int, length: int) -> bytes:
         return _read_all(descriptor, offset, length)
     finally:
         os.close(descriptor)
+
+
+def _use(function: Callable[[bytes], T], path: Path, offset: int, length: int) -> T:
+    try:
+        data = _read_file(path, offset, length)
+    except OSError as exc:
+        raise _store_error(exc) from exc
+    return function(data)
 
 
 def _unlink(path: Path) -> None:

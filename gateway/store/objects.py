@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-from dicomweb.ports import StoredFile
+from dicomweb.ports import Runner, StoredFile
 
+T = TypeVar("T")
 #: Bytes that a stream hands out at a time.
 CHUNK_BYTES = 256 << 10
 _KEY = re.compile(r"[0-9]{8}/[0-9]{4}/[0-9a-f]{32}\.[a-z0-9]{1,8}(?:\.[a-z0-9]{1,8})?", re.ASCII)
@@ -85,6 +87,10 @@ class ObjectReader(ABC):
     @abstractmethod
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Read a range; short at the end of the object. Raises ObjectNotFound, StoreUnavailable."""
+
+    async def use(self, function: Callable[[bytes], T], offset: int, length: int, run: Runner) -> T:
+        """What a function gives for a range, called in a thread; `run` runs what does not wait. Raises like `read`."""
+        return await run(function, await self.read(offset, length))
 
     @abstractmethod
     def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:

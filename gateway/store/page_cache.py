@@ -46,6 +46,17 @@ def holds(descriptor: int, offset: int, length: int) -> bool:
     return True
 
 
+def likely_has(path: str, offset: int, length: int) -> bool:
+    """Whether both ends of a range of a file are in memory, and its name: most often it is all there then, or not."""
+    descriptor = open_known(path)
+    if descriptor is None:
+        return False
+    try:
+        return holds(descriptor, offset, 1) and holds(descriptor, offset + length - 1, 1)
+    finally:
+        os.close(descriptor)
+
+
 def read(path: str, offset: int, length: int) -> bytes | None:
     """A range of a file, shorter at its end, if it is in memory."""
     descriptor = open_known(path)

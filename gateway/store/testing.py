@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import pytest
 
@@ -25,6 +27,7 @@ from dicomweb.errors import Conflict
 from gateway.errors import ObjectNotFound
 from gateway.store.objects import CHUNK_BYTES, ObjectStore, new_key
 
+T = TypeVar("T")
 SIZES = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 20_000_000)
 HOSTILE_KEYS = (
     "",
@@ -42,6 +45,10 @@ HOSTILE_KEYS = (
     "20260101/0000/1.2.840.10008.1.dcm",
     "20260101/0000/" + 32 * "0" + "." + 100 * "d",
 )
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    return await asyncio.to_thread(function, *args)
 
 
 class ObjectStoreContract:
@@ -117,6 +124,31 @@ class ObjectStoreContract:
         reader = store.open(key, len(data))
         assert await reader.read(offset, length) == expected
         assert b"".join([chunk async for chunk in reader.stream(offset, length)]) == expected
+
+    async def test_a_range_is_used_in_a_thread(self, store: ObjectStore) -> None:
+        data, key = os.urandom(1_000_000), new_key()
+        await self.raw_set(key, data)
+        used: list[bytes] = []
+
+        def use(content: bytes) -> int:
+            assert threading.current_thread() is not threading.main_thread()
+            used.append(content)
+            return len(content)
+
+        reader = store.open(key, len(data))
+        await reader.read()  # by which it may be at hand
+        for offset, length, expected in ((7, 10, 10), (0, len(data), len(data)), (999_990, 100, 10), (0, 0, 0)):
+            assert await reader.use(use, offset, length, _in_thread) == expected
+            assert used.pop() == data[offset : offset + length]
+
+        def fail(_: bytes) -> None:
+            raise Conflict("as the function says")
+
+        with pytest.raises(Conflict, match="as the function says"):
+            await reader.use(fail, 0, 10, _in_thread)
+        await store.delete(key)
+        with pytest.raises(ObjectNotFound):
+            await reader.use(use, 0, 10, _in_thread)
 
     @pytest.mark.parametrize("pieces", [1, 3, 5000])
     async def test_writing_in_a_thread(self, store: ObjectStore, pieces: int) -> None:
@@ -208,6 +240,8 @@ class ObjectStoreContract:
             await reader.read()
         with pytest.raises(ObjectNotFound):
             await reader.read(0, 0)
+        with pytest.raises(ObjectNotFound):
+            await reader.use(len, 0, 10, _in_thread)
         with pytest.raises(ObjectNotFound):
             await anext(reader.stream())
         with pytest.raises(ObjectNotFound):

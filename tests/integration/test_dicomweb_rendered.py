@@ -350,10 +350,10 @@ class TestMalformed:
         await store(client, first, ct(**shared, InstanceNumber=2))
         readings = iter([True, False])
 
-        async def deleted_meanwhile(self, number):
+        async def deleted_meanwhile(self, *args, **kwargs):
             if not next(readings):
                 raise Gone
-            return await picture(self, number)
+            return await picture(self, *args, **kwargs)
 
         picture = Reader.picture
         monkeypatch.setattr(Reader, "picture", deleted_meanwhile)

@@ -48,9 +48,9 @@ def readings(monkeypatch) -> list[str]:
     seen: list[str] = []
     picture = Reader.picture
 
-    async def noted(self, number):
+    async def noted(self, *args, **kwargs):
         seen.append(self.instance.instance_uid)
-        return await picture(self, number)
+        return await picture(self, *args, **kwargs)
 
     monkeypatch.setattr(Reader, "picture", noted)
     return seen

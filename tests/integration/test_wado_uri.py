@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomweb.rendering.options import Options, Window
-from dicomweb.rendering.render import render
+from dicomweb.rendering.render import display, render
 from tests.dicomweb_support import path_of, store
 from tests.samples import ct
 
@@ -110,7 +110,7 @@ class TestRendered:
         response = await wado(client, image, contentType="image/png", windowCenter="-900", windowWidth="100")
         options = Options(window=Window(-900, 100))
         pixels = np.frombuffer(image.PixelData, "<i2").reshape(16, 16)
-        expected = render(pixels, "MONOCHROME2", image, 1, options, "image/png")
+        expected = render(display(pixels, "MONOCHROME2", image, 1, options.window), image, 1, options, "image/png")
         assert np.array_equal(np.asarray(await picture(response)), np.asarray(Image.open(io.BytesIO(expected))))
 
     async def test_region_is_cut_from_the_image(self, client, image) -> None:
@@ -141,7 +141,8 @@ class TestRendered:
 
     async def test_frames(self, client, cine, image) -> None:
         second = np.asarray(await picture(await wado(client, cine, contentType="image/png", frameNumber="2")))
-        expected = render(cine.pixel_array[1], "MONOCHROME2", cine, 2, Options(), "image/png")
+        shown = display(cine.pixel_array[1], "MONOCHROME2", cine, 2, None)
+        expected = render(shown, cine, 2, Options(), "image/png")
         assert np.array_equal(second, np.asarray(Image.open(io.BytesIO(expected))))
         assert (await wado(client, cine, frameNumber="11")).status == 400
         assert (await wado(client, image, frameNumber="1")).status == 400

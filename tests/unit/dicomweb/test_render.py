@@ -12,7 +12,7 @@ from pydicom.sequence import Sequence
 from dicomweb.errors import BadRequest
 from dicomweb.rendering.grayscale import apply_window
 from dicomweb.rendering.options import RENDERED, THUMBNAIL, Options, Parameters, Viewport, Window
-from dicomweb.rendering.render import render
+from dicomweb.rendering.render import display, render
 
 
 def parse_options(query, max_pixels=1 << 20) -> Options:
@@ -29,7 +29,8 @@ def header(**attributes) -> Dataset:
 
 
 def picture(pixels, photometric="MONOCHROME2", ds=None, frame=1, **options):
-    encoded = render(pixels, photometric, ds or header(), frame, Options(**options), "image/png")
+    ds, chosen = ds or header(), Options(**options)
+    encoded = render(display(pixels, photometric, ds, frame, chosen.window), ds, frame, chosen, "image/png")
     return np.asarray(Image.open(io.BytesIO(encoded)))
 
 
