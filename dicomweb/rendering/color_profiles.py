@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from functools import cache
 
 import imagecodecs
@@ -16,6 +17,10 @@ from dicomweb.pixels.functional_groups import Frame, first
 #: Media types in which the encoders here can embed a profile; for others only `no` can be asked for.
 EMBEDDING = frozenset(["image/jpeg", "image/png"])
 _MAX_PROFILE_BYTES = 8 << 20
+# Date and time in the header of a profile (ICC.1 section 7.2.10), six numbers of 16 bits: when it was made would make
+# pictures with the same ETag differ from worker to worker.
+_CREATED = slice(24, 36)
+_ANY_TIME = struct.pack(">6H", 2001, 12, 1, 0, 0, 0)  # when version 4 was published
 # ISO 22028-2 (ROMM RGB): white point D50, primaries as x, y, Y each, linear below 1/32.
 _ROMM_WHITE = [0.3457, 0.3585, 1.0]
 _ROMM_PRIMARIES = [0.7347, 0.2653, 1.0, 0.1596, 0.8404, 1.0, 0.0366, 0.0001, 1.0]
@@ -61,9 +66,12 @@ def own_profile(header: Dataset, frame: int) -> bytes | None:
 
 @cache
 def standard(name: str) -> bytes:
-    """One of the well-known profiles srgb, adobergb, rommrgb."""
-    if name != "rommrgb":
-        return bytes(imagecodecs.cms_profile(name))
+    """One of the well-known profiles srgb, adobergb, rommrgb; the same in every process."""
+    made = bytes(imagecodecs.cms_profile(name) if name != "rommrgb" else _romm())
+    return made[: _CREATED.start] + _ANY_TIME + made[_CREATED.stop :]
+
+
+def _romm() -> bytes:
     encoded = np.linspace(0.0, 1.0, 1024, dtype=np.float32)
     decoded = np.where(encoded < 1 / 32, encoded / 16, encoded**1.8).astype(np.float32)
     return bytes(

@@ -144,6 +144,12 @@ class TestProfiles:
         assert "sRGB" in self.described(shown(GRAY, header(), media_type, icc_profile="yes"))
         assert "Adobe" in self.described(shown(GRAY, header(), media_type, icc_profile="adobergb"))
 
+    @pytest.mark.parametrize("name", ["srgb", "adobergb", "rommrgb"])
+    def test_profiles_do_not_tell_when_they_were_made(self, name):
+        """Else pictures with the same ETag would differ from worker to worker."""
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(color_profiles.standard(name))).profile
+        assert profile.creation_date.year == 2001
+
     def test_the_object_s_own_profile_stays(self):
         own = color_profiles.standard("adobergb")
         ds = header(ICCProfile=own)
