@@ -70,7 +70,7 @@ class Ingest:
                 await source.fill(wanted)
                 try:
                     async with lease.parsing():
-                        pieces = await self.workers.run_io_to_end(self._advance, taking, writer, done)
+                        pieces = await self.workers.run_store(self._advance, taking, writer, done)
                 except Short as short:
                     wanted = short.needed
                 else:
@@ -80,7 +80,7 @@ class Ingest:
             await writer.commit()
             if not done.durable:
                 done.durable = True
-                done.added = await self.workers.run_io_to_end(self.catalogue.insert, done.row)
+                done.added = await self.workers.run_store(self.catalogue.insert, done.row)
         except BaseException:
             if not done.durable:
                 await writer.abort()
