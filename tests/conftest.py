@@ -104,7 +104,10 @@ def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ray_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where every local Ray of this process lives, which keeps the access token that it first read there."""
     folder = short_folder(tmp_path_factory.mktemp("ray"))
-    yield folder
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray ends a process whose GCS has been gone for 60 s: here it goes on with other tests, which that would end.
+        patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "86400")
+        yield folder
     shutil.rmtree(folder)
 
 
