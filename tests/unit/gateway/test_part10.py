@@ -127,7 +127,7 @@ async def test_deflate_bomb_is_bounded() -> None:
 
 
 async def test_nesting_is_bounded() -> None:
-    head = part10(ct())[: part10(ct()).index(b"\x08\x00\x08\x00CS")]
+    head = SAMPLE[: SAMPLE.index(b"\x08\x00\x08\x00CS")]
     deep = b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     with pytest.raises(NotDicom, match="nested too deep"):
         await read(head + deep * 500)
