@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -52,19 +53,20 @@ def nothing_blocks() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_hogs_the_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test in which one callback computes on the loop for too long: parsing or decoding belongs in a thread."""
-    slow, collecting_s = [], [0.0]
+    slow, here = [], threading.local()
     run = asyncio.Handle._run  # where asyncio's debug mode measures, too, but by the clock: a busy machine stretches it
 
     def timed(handle: asyncio.Handle) -> None:
-        before = time.thread_time() - collecting_s[0]
+        here.collecting_s, before = 0.0, time.thread_time()
         run(handle)
-        if (took := time.thread_time() - collecting_s[0] - before) > SLOW_CALLBACK_S:
+        if (took := time.thread_time() - before - here.collecting_s) > SLOW_CALLBACK_S:
             task = getattr(handle._callback, "__self__", handle)
             if not (isinstance(task, asyncio.Task) and _is_of_a_test(task)):
                 slow.append(f"{task} took {took:.1f} s")
 
     def collecting(phase: str, _: dict[str, int]) -> None:  # of what all tests before have left
-        collecting_s[0] += time.thread_time() if phase == "stop" else -time.thread_time()
+        if hasattr(here, "collecting_s"):
+            here.collecting_s += time.thread_time() if phase == "stop" else -time.thread_time()
 
     monkeypatch.setattr(asyncio.Handle, "_run", timed)
     gc.callbacks.append(collecting)
