@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 
 from dicomweb.errors import OutOfSpace
@@ -27,6 +29,15 @@ from gateway.store.testing import ObjectStoreContract
 from gateway.workers import Workers
 
 ACCESS_KEY, SECRET_KEY = "isthmus-tests", "isthmus-tests-secret"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_loader():
+    """Let the first store read botocore's tables, and all others have them: each would take 0.2 s to do so again."""
+    loader = botocore.loaders.create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", lambda _=None: loader)
+        yield
 
 
 class TestFileSystemStore(ObjectStoreContract):
