@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Two processes of tests, each with servers of its own; a file stays in one of them.
+# Two processes of tests, each with servers of its own; a file stays in one of them. End to end, a test has the machine
+# for itself.
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install install-test viewer run test lint bench bench-quick clean
@@ -40,7 +41,7 @@ test: install-test  ## Lint, type-check and test everything
 	$(MAKE) --no-print-directory lint
 	cd viewer && ../scripts/with-node npm test --silent
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests --ignore=tests/e2e
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/e2e
+	$(BIN)/python -m pytest tests/e2e
 
 lint:  ## Style, types and import layers
 	$(BIN)/ruff check .
