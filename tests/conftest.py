@@ -112,10 +112,7 @@ def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ray_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where every local Ray of this process lives, which keeps the access token that it first read there."""
     folder = short_folder(tmp_path_factory.mktemp("ray"))
-    with pytest.MonkeyPatch.context() as patch:
-        # Else whoever is late to cancel or read a run, after its Ray was left, starts another one, unasked.
-        patch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")
-        yield folder
+    yield folder
     shutil.rmtree(folder)
 
 
