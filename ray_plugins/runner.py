@@ -262,7 +262,7 @@ class RayRunner(Runner):
     def _connect(self) -> None:
         if not self._address:
             self._prepare_local()
-        # Else whoever cancels or reads a run late, after Ray was left, starts another one by that, unasked and elsewhere.
+        # Else whoever cancels or reads a run after Ray was left starts another one by that, unasked and elsewhere.
         os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # read once, by this import
         import ray
 
