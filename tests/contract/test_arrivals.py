@@ -13,25 +13,19 @@ from pymongo.errors import AutoReconnect
 
 from dicomweb.query import Query
 from dicomweb.resource import Level, Resource
-from gateway.config import MongoSettings
 from gateway.errors import CatalogueUnavailable
-from gateway.store import arrivals, changes, driver
+from gateway.store import arrivals, changes
 from gateway.store.arrivals import FEED, Position, Retirement
 from gateway.store.catalogue import Catalogue
 from gateway.store.search import search
 from tests.conftest import Databases
-from tests.contract.test_catalogue import row
+from tests.contract.catalogues import opened, row
 
 
 @pytest.fixture
 async def catalogue(mongod_uri: str, databases: Databases) -> AsyncIterator[Catalogue]:
-    connection = driver.connect(MongoSettings(), mongod_uri)
-    with databases.one() as name:
-        catalogue = Catalogue(connection, name)
-        await catalogue.start()
+    async with opened(mongod_uri, databases) as catalogue:
         yield catalogue
-        await catalogue.close()
-    await driver.close(connection)
 
 
 async def feed(catalogue: Catalogue) -> list[changes.Change]:

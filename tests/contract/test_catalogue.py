@@ -2,9 +2,6 @@
 
 import asyncio
 import gc
-import gzip
-import json
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +11,6 @@ import motor.motor_asyncio  # noqa: F401 - a first import reads files, which mus
 import pytest
 
 from dicomweb.errors import Gone, NotFound
-from dicomweb.pixels.frames import FrameTable
 from dicomweb.query import AnyOf, Query
 from dicomweb.resource import Level, Resource
 from gateway.config import MongoSettings
@@ -22,49 +18,16 @@ from gateway.errors import CatalogueUnavailable
 from gateway.store import changes, driver
 from gateway.store.arrivals import Position
 from gateway.store.catalogue import Catalogue
-from gateway.store.row_writer import InstanceRow
 from gateway.store.search import search
 from gateway.store.turn import Turn
 from tests.conftest import Databases
-
-
-def row(number: int = 1, study: str = "1.2.1", series: str = "1.2.1.1", digest: bytes = b"d") -> InstanceRow:
-    attributes = {
-        "study": {"0020000D": {"vr": "UI", "Value": [study]}, "00100020": {"vr": "LO", "Value": ["P1"]}},
-        "series": {"0020000E": {"vr": "UI", "Value": [series]}, "00080060": {"vr": "CS", "Value": ["CT"]}},
-        "instance": {"00200013": {"vr": "IS", "Value": [number]}},
-    }
-    data_set = attributes["study"] | attributes["series"] | attributes["instance"]
-    return InstanceRow(
-        study_uid=study,
-        series_uid=series,
-        instance_uid=f"{series}.{number}",
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        key=f"20260101/0000/{secrets.token_hex(16)}.dcm",
-        size=10 * number,
-        checksum=bytes(32),
-        digest=digest,
-        stored_digest=b"s" + digest,
-        frames=FrameTable(2, 1000, 4096),
-        pixel_offset=988,
-        keys={"00080018": [f"{series}.{number}"], "00080016": ["1.2.840.10008.5.1.4.1.1.2"], "00200013": [str(number)]},
-        number=number,
-        item=b"{}",
-        json_gzip=gzip.compress(json.dumps(data_set).encode()),
-        source="test",
-    )
+from tests.contract.catalogues import opened, row
 
 
 @pytest.fixture(params=["pymongo", "motor"])
 async def catalogue(request: pytest.FixtureRequest, mongod_uri: str, databases: Databases) -> AsyncIterator[Catalogue]:
-    connection = driver.connect(MongoSettings(driver=request.param), mongod_uri)
-    with databases.one() as name:
-        catalogue = Catalogue(connection, name)
-        await catalogue.start()
+    async with opened(mongod_uri, databases, request.param) as catalogue:
         yield catalogue
-        await catalogue.close()
-    await driver.close(connection)
 
 
 async def test_row_comes_back(catalogue: Catalogue) -> None:
