@@ -1,4 +1,4 @@
-"""One child process of a running gateway: an HTTP worker, the DICOM listener or the dispatcher of plugin runs.
+"""One child process of a running gateway: an HTTP worker, a DICOM listener or the dispatcher of plugin runs.
 
 The parent (serve.py) has the nursery fork it. What is imported here is imported before that, once for all children.
 """
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 
 from dicomweb.errors import IsthmusError
 from gateway import logs, opening
-from gateway.accepting import Acceptor, Shares
+from gateway.accepting import Acceptor
 from gateway.app import SHUTDOWN_TIMEOUT_S, create_app
 from gateway.archive import Source
 from gateway.assignment import Assignment, Role
@@ -32,6 +32,7 @@ from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
 from gateway.jobs.search_keys import keep_built
 from gateway.protocol import Runner
+from gateway.shares import Shares
 from gateway.store.rederive import Rederivation
 from gateway.wiring import Core, open_core
 from ray_plugins.registry import Registry

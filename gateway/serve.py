@@ -172,8 +172,10 @@ class _Supervised:
 async def _children(
     nursery: Nursery, setup: Assignment, http: socket.socket, dicom: socket.socket
 ) -> AsyncIterator[list[_Supervised]]:
-    assignments = [dataclasses.replace(setup, role="http", listener=http.fileno())] * setup.settings.http.workers
-    assignments.append(dataclasses.replace(setup, role="dicom", listener=dicom.fileno()))
+    assignments = [
+        dataclasses.replace(setup, role="http", listener=http.fileno()),
+        dataclasses.replace(setup, role="dicom", listener=dicom.fileno()),
+    ] * setup.settings.http.workers
     assignments.append(dataclasses.replace(setup, role="jobs"))
     children = [_Supervised(nursery, assignment) for assignment in assignments]
     tasks = [asyncio.create_task(child.supervise()) for child in children]

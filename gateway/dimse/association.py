@@ -27,12 +27,13 @@ class Host:
     """What the associations of a process have in common.
 
     `services_for` gives the services of a peer with a calling AE title, by command field; `is_full` says whether there
-    are more associations than there may be.
+    are more associations than there may be; `count` is called when there may be more or fewer that count.
     """
 
     settings: DicomSettings
     services_for: Callable[[str], Mapping[int, Service]]
     is_full: Callable[[], bool]
+    count: Callable[[], None]
     buffer: memoryview
     memory: Memory
 
@@ -54,6 +55,7 @@ class Association:
             max_pdu_bytes=settings.max_pdu_bytes,
             timeout_s=settings.network_timeout_s,
             on_stall=self._give_up,
+            on_state=host.count,
         )
 
     @property

@@ -17,13 +17,12 @@ _MAX_COMMAND_BYTES = 1 << 16
 _WHOLE_BYTES = 4 << 20
 #: What a reader gets of larger ones at least, and what is left to each association where memory is short.
 _PIECE_BYTES = 1 << 20
-_MAX_UNREAD_BYTES = 192 << 20
 
 
 class Memory:
     """What all associations of a process hold of data sets that nobody has read yet, in bytes."""
 
-    def __init__(self, max_bytes: int = _MAX_UNREAD_BYTES) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.used = 0
 

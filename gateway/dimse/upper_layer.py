@@ -37,7 +37,14 @@ class UpperLayer(asyncio.BufferedProtocol):
     """Reads what the peer sends as messages, and sends what it is given."""
 
     def __init__(
-        self, buffer: memoryview, memory: Memory, *, max_pdu_bytes: int, timeout_s: float, on_stall: Callable[[], None]
+        self,
+        buffer: memoryview,
+        memory: Memory,
+        *,
+        max_pdu_bytes: int,
+        timeout_s: float,
+        on_stall: Callable[[], None],
+        on_state: Callable[[], None],
     ) -> None:
         """Make one that is not connected yet.
 
@@ -48,6 +55,7 @@ class UpperLayer(asyncio.BufferedProtocol):
         max_pdu_bytes : the largest PDU of data that is taken.
         timeout_s : the time without traffic after which the peer is given up, if it is its turn.
         on_stall : called if it is ours: a request is not answered.
+        on_state : called when the state has changed, before the peer can know.
         """
         self.state = State.AWAITING
         self.outcome = "aborted"
@@ -57,6 +65,7 @@ class UpperLayer(asyncio.BufferedProtocol):
         self._max_pdu_bytes = max_pdu_bytes
         self._timeout_s = timeout_s
         self._on_stall = on_stall
+        self._on_state = on_state
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
@@ -207,6 +216,7 @@ class UpperLayer(asyncio.BufferedProtocol):
         self._reader.allowed = self._allowed()[state]
         self._timer.cancel()
         self._timer = self._loop.call_later(timeout_s, self._expire)
+        self._on_state()
 
     def _allowed(self) -> Mapping[State, Mapping[int, int]]:
         """What may come in each state, and how long it may be (PS3.8 Table 9-10); anything else aborts."""

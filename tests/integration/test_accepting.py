@@ -12,13 +12,14 @@ import pytest
 from aiohttp import web
 
 from gateway import accepting
-from gateway.accepting import Acceptor, Shares
+from gateway.accepting import Acceptor
 from gateway.protocol import Runner
+from gateway.shares import Shares
 
 MOST = 5
 _KILLED = """
 import os, pathlib, signal, sys
-from gateway.accepting import Shares
+from gateway.shares import Shares
 Shares(pathlib.Path(sys.argv[1]), 2).update(7)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -96,6 +97,7 @@ def test_it_is_fair_to_take_one_while_nobody_has_fewer(tmp_path, shares):
             assert counts(tmp_path) == (ours, theirs)
             assert shares.is_fair() == (ours <= theirs)
             assert other.is_fair() == (theirs <= ours)
+            assert shares.total() == other.total() == ours + theirs
         with contextlib.closing(Shares(tmp_path / "connections", 2)) as third:  # there is no place for it
             third.update(9)
             assert third.is_fair()
@@ -109,5 +111,6 @@ def test_the_place_of_a_worker_that_was_killed_is_free(tmp_path, shares):
     command = [sys.executable, "-c", _KILLED, str(tmp_path / "connections")]
     assert subprocess.run(command, check=False, timeout=60).returncode == -9
     assert counts(tmp_path) == (0, 7)
+    assert shares.total() == 0
     with contextlib.closing(Shares(tmp_path / "connections", 2)):
         assert counts(tmp_path) == (0, 0)

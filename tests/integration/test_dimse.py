@@ -189,6 +189,32 @@ async def test_associations_above_the_limit_are_rejected_transiently(core, liste
     assert code == 0, output
 
 
+async def test_the_limits_are_those_of_all_listeners_together(core, listen):  # noqa: F811
+    one, other = [await listen(core, max_associations=2) for _ in range(2)]
+
+    def is_rejected(listener):
+        return Sender(listener.port, [(Verification, None)]).association.is_rejected
+
+    def associate():
+        with Sender(one.port, [(Verification, None)]):
+            with Sender(other.port, [(Verification, None)]):
+                assert is_rejected(one)
+                assert is_rejected(other)
+            with Sender(one.port, [(Verification, None)]):  # as soon as one is released
+                assert is_rejected(other)
+
+    await asyncio.to_thread(associate)
+    async with contextlib.AsyncExitStack() as stack:
+        for listener in (one, one, one, other):
+            _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            stack.callback(writer.close)
+        await until(lambda: len(associations()) == 4)
+        for listener in (one, other):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            stack.callback(writer.close)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
 async def test_connections_far_above_the_limit_are_closed(core, listen):  # noqa: F811
     listener = await listen(core, max_associations=2)
     async with contextlib.AsyncExitStack() as stack:

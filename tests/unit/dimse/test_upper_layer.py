@@ -42,7 +42,9 @@ class Wire:
 async def peer():
     """An association that was agreed, with little memory; what its peer sends goes through `send`."""
     buffer = memoryview(bytearray(8 << 20))
-    upper = UpperLayer(buffer, Memory(0), max_pdu_bytes=8 << 20, timeout_s=60, on_stall=lambda: None)
+    upper = UpperLayer(
+        buffer, Memory(0), max_pdu_bytes=8 << 20, timeout_s=60, on_stall=lambda: None, on_state=lambda: None
+    )
     upper._transport = Wire()
     upper._timer = upper._loop.call_later(60, lambda: None)
 
@@ -84,7 +86,7 @@ async def test_who_waits_for_a_message_has_it_read_to_its_end(peer):
 
 
 async def test_an_association_can_be_ended_before_it_is_connected():
-    host = Host(DicomSettings(), lambda _: {}, lambda: False, memoryview(bytearray(16)), Memory())
+    host = Host(DicomSettings(), lambda _: {}, lambda: False, lambda: None, memoryview(bytearray(16)), Memory(0))
     association = Association(host, "127.0.0.1")
     association.end(at_once=False)
     association.end(at_once=True)
