@@ -94,7 +94,8 @@ class Tokens:
         async with driver.wrapped():
             await self._tokens.delete_one({"_id": _hash(secret)})
         if self._revocations is not None:
-            self._revocations.settle()
+            with self._revocations.writing():
+                pass  # what is remembered by now is outdated
 
 
 def _hash(secret: str) -> str:

@@ -44,7 +44,8 @@ class Added:
 class Catalogue:
     """Rows in, rows out. Belongs to the event loop that made it.
 
-    While it holds the `turn`, no other process of this machine commits; `generations` tell what may be remembered.
+    While it holds the `turn`, no other process of this machine deletes or replaces; `generations` tell what may be
+    remembered.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Catalogue:
         self.scheme = scheme or Scheme()
         self._retrieval = Retrieval(self.db.instances, self.generations)
         blocking = driver.database(connection.blocking, database)
-        self._writer = RowWriter(blocking, self._turn, self.generations, self.scheme.id)
+        self._writer = RowWriter(blocking, self.generations, self.scheme.id)
         self._replaced_stream = Stream(blocking)
         #: The numbers of all studies when what is derived was last known to be complete.
         self._complete = b""
@@ -106,7 +107,7 @@ class Catalogue:
                 position = await Position.read(self.db) if self._replace else None
                 present = await self.db.instances.find_one({"_id": row.instance_uid}, fields)
                 if present is None:
-                    if await self._turn.run(self._writer.insert, row):
+                    if await asyncio.to_thread(self._writer.insert, row):
                         return Added("new")
                 elif present["key"] == row.key:  # a commit whose answer was lost had been made
                     return Added("new")

@@ -4,15 +4,19 @@ Every write raises the number of each study that it touches, in memory that all 
 before it is acknowledged. What was read from the catalogue may be given again as long as the number is the same: a
 look-up costs a microsecond instead of the half millisecond of a question to MongoDB, and is never behind it.
 
-A number is odd while a write is under way, or if nobody knows how one ended: then nothing is remembered. Writers take
-turns (see `turn.py`), so that there is one at a time. Machines that share a catalogue share no memory: there the
-catalogue is opened without numbers, and every question goes to MongoDB.
+Each process counts its own writes in a place of its own, so that nobody waits for another; the number is the sum over
+all places. It also tells whether a write is under way anywhere, or nobody knows how one ended: then nothing is
+remembered. Machines that share a catalogue share no memory: there the catalogue is opened without numbers, and every
+question goes to MongoDB.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import struct
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,11 +24,22 @@ from pathlib import Path
 
 #: Studies share numbers: two that do are forgotten together, no more.
 _STUDIES = 4095
-_BYTES = 8 * (1 + _STUDIES)
+#: Numbers of a place: one for all studies together, and those of studies.
+_WIDTH = 1 + _STUDIES
+#: Processes that open the same file, at most; the file has holes where no place was used.
+_PLACES = 512
+#: Before the places stands how many of them were ever taken, alone in a page.
+_HEAD = 512
+_BYTES = 8 * (_HEAD + _PLACES * _WIDTH)
+#: A count holds the writes under way in its lower bits, and above them those that ended.
+_ENDED = 1 << 24
+_UNDER_WAY = _ENDED - 1
+#: The byte of the file that is locked while a process opens it; before it come those of the places.
+_DOOR = _PLACES
 
 
 class Generations:
-    """One number for all studies together, and one for each of some thousand groups of studies.
+    """One number for all studies together, and one for each of some thousand groups of studies. For any thread.
 
     Without a file, nothing is ever current.
     """
@@ -33,15 +48,26 @@ class Generations:
         """Map the file at `path`, which is made if it is not there."""
         self._memory: mmap.mmap | None = None
         self._numbers: memoryview | None = None
+        self._own = 0  # where the numbers of this process begin
+        self._lock = threading.Lock()
+        self._begun = 0
+        #: What this process does not know the state of, and how many writes had begun when that was found.
+        self._unclear: set[int] = set()
+        self._failed = 0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
-                os.ftruncate(file.fileno(), _BYTES)
-                self._memory = mmap.mmap(file.fileno(), _BYTES)
-            self._numbers = memoryview(self._memory).cast("Q")
+                _lock(file.fileno(), _DOOR, wait=True)
+                if os.fstat(file.fileno()).st_size != _BYTES:  # new, or of another version
+                    os.ftruncate(file.fileno(), 0)
+                    os.ftruncate(file.fileno(), _BYTES)
+                self._memory = mmap.mmap(file.fileno(), _BYTES)  # keeps the locks, with a descriptor of its own
+                self._numbers = memoryview(self._memory).cast("Q")
+                self._own = _HEAD + _WIDTH * _take_place(file.fileno(), self._numbers)
+                _lock(file.fileno(), _DOOR, fcntl.F_UNLCK)
 
     def close(self) -> None:
-        """Give the memory back, and the file descriptor that comes with it; from now on nothing is current."""
+        """Give the memory and the place back; from now on nothing is current."""
         if self._memory is not None and self._numbers is not None:
             self._numbers.release()
             self._numbers = None
@@ -51,40 +77,91 @@ class Generations:
         """The number of a study, or with None of all; None if what is read now must not be remembered."""
         if self._numbers is None:
             return None
-        number = self._numbers[0 if study_uid is None else _slot(study_uid)]
-        return None if number % 2 else number
+        number = _sum(self._numbers, _slot(study_uid))
+        return None if number & _UNDER_WAY else number
 
     def snapshot(self) -> bytes:
         """All numbers as they are now, for `unchanged`."""
-        return b"" if self._numbers is None else self._numbers.tobytes()
+        if self._numbers is None:
+            return b""
+        return self._numbers[: _HEAD + _WIDTH * self._numbers[0]].tobytes()
 
     def unchanged(self, snapshot: bytes, study_uid: str | None) -> bool:
         """Whether a study, or with None anything, is surely as it was when the snapshot was taken."""
-        if self._numbers is None or not snapshot:
-            return False
-        slot = 0 if study_uid is None else _slot(study_uid)
-        number = self._numbers[slot]
-        return not number % 2 and number == memoryview(snapshot).cast("Q")[slot]
+        number = self.of(study_uid)
+        return (
+            number is not None and bool(snapshot) and number == _sum(memoryview(snapshot).cast("Q"), _slot(study_uid))
+        )
 
     @contextmanager
-    def writing(self, study_uids: Iterable[str]) -> Iterator[None]:
-        """A block that changes these studies; after an exception nobody knows whether it did."""
-        if self._numbers is None:
-            yield
-            return
+    def writing(self, study_uids: Iterable[str] = ()) -> Iterator[None]:
+        """A block that changes these studies; after an exception nobody knows whether it did, until the next that ends
+        without.
+        """
         slots = {0, *map(_slot, study_uids)}
-        for slot in slots:
-            self._numbers[slot] += 1 + self._numbers[slot] % 2
-        yield
-        for slot in slots:
-            self._numbers[slot] += 1
+        with self._lock:
+            self._begun += 1
+            number = self._begun
+            self._add(slots, 1)
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._add(slots & self._unclear, -1)
+                self._unclear |= slots
+                self._failed = self._begun
+            raise
+        with self._lock:
+            self._add(slots, _ENDED - 1)
+            if self._unclear and number > self._failed:
+                self._add(self._unclear, _ENDED - 1)
+                self._unclear = set()
 
-    def settle(self) -> None:
-        """Begin anew when a server starts: what a crash left unclear is as the catalogue says."""
+    def _add(self, slots: Iterable[int], count: int) -> None:
         if self._numbers is not None:
-            for slot, number in enumerate(self._numbers):
-                self._numbers[slot] = number + 2 - number % 2
+            for slot in slots:
+                self._numbers[self._own + slot] += count
 
 
-def _slot(study_uid: str) -> int:
-    return 1 + zlib.crc32(study_uid.encode()) % _STUDIES
+def _slot(study_uid: str | None) -> int:
+    return 0 if study_uid is None else 1 + zlib.crc32(study_uid.encode()) % _STUDIES
+
+
+def _sum(numbers: memoryview, slot: int) -> int:
+    """The counts of a slot in all places. None ever falls, so the sum is the same only if all of them are."""
+    return sum(numbers[_HEAD + slot : _HEAD + _WIDTH * numbers[0] : _WIDTH].tolist())
+
+
+def _take_place(file: int, numbers: memoryview) -> int:
+    """Lock a place until the file is closed, or the process ends in whatever way; raise OSError if there is none.
+
+    What those who had places before left under way is as the catalogue says.
+    """
+    free = [place for place in range(numbers[0]) if _lock(file, place)]
+    for place in free:
+        _end_all(numbers, _HEAD + _WIDTH * place)
+        if place != free[0]:
+            _lock(file, place, fcntl.F_UNLCK)
+    if not free:
+        if numbers[0] == _PLACES:
+            raise OSError("There are too many processes of this gateway.")
+        free = [numbers[0]]
+        _lock(file, numbers[0])
+        numbers[0] += 1
+    return free[0]
+
+
+def _end_all(numbers: memoryview, start: int) -> None:
+    for position, number in enumerate(numbers[start : start + _WIDTH].tolist(), start):
+        if number & _UNDER_WAY:
+            numbers[position] = (number | _UNDER_WAY) + 1
+
+
+def _lock(file: int, position: int, kind: int = fcntl.F_WRLCK, *, wait: bool = False) -> bool:
+    """Lock or unlock a byte of an open file, which belongs to that and not to the process; False if another has it."""
+    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+    try:
+        fcntl.fcntl(file, command, struct.pack("hhqqi", kind, os.SEEK_SET, position, 1, 0))
+    except BlockingIOError:
+        return False
+    return True

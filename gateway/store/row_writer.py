@@ -20,7 +20,6 @@ from dicomweb.pixels.frames import FrameTable
 from gateway.errors import CatalogueUnavailable
 from gateway.store.arrivals import Stream
 from gateway.store.generations import Generations
-from gateway.store.turn import Turn
 
 _MAX_GROUP = 256
 #: MongoDB's code of a violated unique index.
@@ -64,11 +63,10 @@ class InstanceRow:
 class RowWriter:
     """Inserts rows, for any thread; each call blocks until they are durable."""
 
-    def __init__(self, db: Any, turn: Turn, generations: Generations, scheme_id: str) -> None:
+    def __init__(self, db: Any, generations: Generations, scheme_id: str) -> None:
         """Write to `db`, a database of a blocking client."""
         self._instances = db.instances
         self._stream = Stream(db)
-        self._turn = turn
         self._generations = generations
         self._scheme_id = scheme_id
         self._one = threading.Lock()
@@ -110,7 +108,7 @@ class RowWriter:
 
     def _inserted(self, rows: Sequence[InstanceRow]) -> int:
         """Insert rows in their order; how many, which is less than all if one of them was there."""
-        with self._turn.held(), self._generations.writing({row.study_uid for row in rows}):
+        with self._generations.writing({row.study_uid for row in rows}):
             numbers = self._stream.numbers(len(rows))
             at = datetime.now(UTC)
             try:

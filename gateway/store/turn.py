@@ -1,8 +1,7 @@
-"""Taking turns: lets the processes of one machine commit one after the other instead of into each other.
+"""Taking turns: lets the processes of one machine delete and replace one after the other instead of into each other.
 
-The numbers that tell what may be remembered (`generations.py`) are raised by one writer at a time, and what waits for
-its turn joins into larger groups. Machines that share a catalogue have different locks: there nothing is remembered,
-and each writer inserts rows in a stream of its own.
+Their transactions change the same document. MongoDB would undo all but one of those that run at once, and they would
+begin again. Machines that share a catalogue have different locks: there that is what happens.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ import asyncio
 import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-T = TypeVar("T")
 
 
 class Turn:
-    """A lock for the threads and tasks of this process and, on a file, for other processes.
+    """A lock for the tasks of this process and, on a file, for other processes.
 
     The system frees it when a process ends. Nothing that holds it may wait for a thread of a pool in which others wait
     for it.
@@ -35,19 +31,10 @@ class Turn:
         #: Where tasks wait. In asyncio's own threads they would keep out the one whose turn it is.
         self._waiting = ThreadPoolExecutor(1, thread_name_prefix="turn")
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock for a block of a thread."""
-        self._take()
-        try:
-            yield
-        finally:
-            self._give()
-
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Hold the lock for a block of a task."""
-        taking = asyncio.ensure_future(self.run(self._take))
+        taking = asyncio.get_running_loop().run_in_executor(self._waiting, self._take)
         try:
             await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -57,10 +44,6 @@ class Turn:
             yield
         finally:
             self._give()
-
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a call for a task that waits for the lock and has not got it."""
-        return await asyncio.get_running_loop().run_in_executor(self._waiting, function, *args)
 
     def close(self) -> None:
         """Give the file back, when nobody holds the lock any more or waits for it."""

@@ -179,11 +179,14 @@ async def test_replacing_catalogue(catalogue: Catalogue) -> None:
 async def test_without_a_turn_nobody_waits_for_ever(catalogue: Catalogue, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     stuck = Catalogue(catalogue.connection, catalogue.db.name, turn=Turn(tmp_path / "file" / "lock"))
+    for number in (1, 2):
+        await stuck.add(row(number, f"1.2.{number}"))  # for which nobody has to have it
     for _ in range(2):
-        outcomes = await asyncio.wait_for(
-            asyncio.gather(stuck.add(row(1)), stuck.add(row(2)), return_exceptions=True), 10
+        deletions = asyncio.gather(
+            *(stuck.delete(Resource(study)) for study in ("1.2.1", "1.2.2")), return_exceptions=True
         )
-        assert all(isinstance(outcome, OSError) for outcome in outcomes)
+        assert all(isinstance(outcome, OSError) for outcome in await asyncio.wait_for(deletions, 10))
+    assert await stuck.count() == 2
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -54,12 +55,87 @@ def test_after_a_failure_nothing_is_current_until_the_next_write(path):
     assert here.of(STUDY) not in (None, before)
 
 
-def test_a_start_settles_what_a_failure_left_unclear(path):
+def test_who_failed_to_write_one_study_knows_more_once_it_has_written_another(path):
+    here, other = Generations(path), Generations(path)
+    for _ in range(3):
+        fail_to_write(here)
+    with other.writing(["1.2.4"]):
+        pass
+    assert here.of(None) is None  # what that has to do with the lost one, nobody knows
+    with here.writing(["1.2.4"]):
+        pass
+    assert other.of(STUDY) is not None
+    assert other.of(None) is not None
+
+
+def test_a_write_that_began_before_a_failure_says_nothing_of_it(path):
     here = Generations(path)
-    before = here.of(STUDY)
-    fail_to_write(here)
-    Generations(path).settle()
-    assert here.of(STUDY) not in (None, before)
+    with here.writing(["1.2.4"]):
+        fail_to_write(here)
+    assert here.of(STUDY) is None
+    assert here.of(None) is None
+    assert here.of("1.2.4") is not None
+
+
+def test_who_takes_the_place_of_a_killed_writer_makes_all_current_again(path):
+    program = (
+        "import os, sys, pathlib; from gateway.store.generations import Generations\n"
+        f"with Generations(pathlib.Path(sys.argv[1])).writing(['{STUDY}']): os.kill(os.getpid(), 9)"
+    )
+    here = Generations(path)
+    before = here.of(STUDY), here.of(None)
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert here.of(STUDY) is None
+    with Generations(path).writing(["1.2.4"]):
+        assert here.of(STUDY) not in (None, before[0])
+    assert here.of(None) not in (None, before[1])
+
+
+def test_writers_at_once_are_counted_each(path):
+    """Whatever the order in which threads of several processes begin and end, no write goes by unnoticed."""
+    writers = [Generations(path) for _ in range(3)]
+    before = writers[0].snapshot()
+
+    def write(number):
+        for _ in range(200):
+            with writers[number % 3].writing([STUDY]):
+                assert writers[0].of(STUDY) is None
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(write, range(6)))
+    reader = Generations(path)
+    assert reader.of(STUDY) == writers[1].of(STUDY) is not None
+    assert not reader.unchanged(before, STUDY)
+    assert reader.unchanged(reader.snapshot(), STUDY)
+
+
+def test_a_snapshot_tells_of_writers_that_came_later(path):
+    here = Generations(path)
+    before = here.snapshot()
+    with Generations(path).writing([]):
+        assert not here.unchanged(before, None)
+    assert not here.unchanged(before, None)
+    assert here.unchanged(before, STUDY)
+    assert not here.unchanged(b"", STUDY)
+
+
+def test_a_file_of_another_version_is_made_anew(path):
+    path.parent.mkdir()
+    path.write_bytes(b"\xff" * 32768)
+    here = Generations(path)
+    with Generations(path).writing([STUDY]):
+        assert here.of(STUDY) is None
+    assert here.of(STUDY) is not None
+
+
+def test_places_are_used_again(path):
+    sizes = set()
+    for _ in range(5):
+        first, second = Generations(path), Generations(path)
+        sizes.add(len(first.snapshot()))
+        second.close()
+        first.close()
+    assert len(sizes) == 1
 
 
 def test_after_it_is_closed_nothing_is_current(path):
@@ -73,7 +149,6 @@ def test_without_a_file_nothing_is_current():
     nothing = Generations()
     with nothing.writing([STUDY]):
         pass
-    nothing.settle()
     assert nothing.of(STUDY) is None
 
 
