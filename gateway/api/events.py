@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from gateway.errors import CatalogueUnavailable
 from gateway.jobs.model import Run
 from gateway.jobs.queue import Database
 from gateway.store import changes, driver
+from gateway.store.change_stream import RECONNECT_S, ChangeStream
 from gateway.store.changes import Change
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ MAX_CLIENTS = 200
 MAX_WAITING = 256
 #: Changes are gathered for this long: a series that arrives is one event, not one for each instance.
 GATHER_S = 0.25
-RECONNECT_S = 1.0
 _PAGE = 5_000
 
 _WATCHED = [
@@ -99,13 +99,14 @@ class EventHub:
         self._prefix = prefix
         self._clients: set[Subscription] = set()
         self._gathered: list[Change] = []
+        self._stream = ChangeStream("events", db, _WATCHED, self._take, self._end_all, full_document="updateLookup")
         self.closed = asyncio.Event()
 
     async def run(self) -> None:
         """Watch until cancelled; over an interruption no event is lost silently, every client is ended."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_complete(), name="event-feed")
-            await self._keep_watching()
+            await self._stream.run()
 
     async def _keep_complete(self) -> None:
         """While somebody listens, have the feed follow what is stored; otherwise the jobs process does, less often."""
@@ -120,37 +121,16 @@ class EventHub:
                     logger.exception("what is stored could not be followed")
                     await asyncio.sleep(RECONNECT_S)
 
-    async def _keep_watching(self) -> None:
-        while True:
-            try:
-                await self._watch()
-            except CatalogueUnavailable:
-                logger.warning("the change stream was interrupted; it is opened again")
-            except Exception:  # one document that cannot be read must not silence all others
-                logger.exception("the change stream failed; it is opened again")
-            self._end_all()
-            await asyncio.sleep(RECONNECT_S)
-
-    async def _watch(self) -> None:
-        async with driver.wrapped(), driver.watch(self._db, _WATCHED, full_document="updateLookup") as stream:
-            async for change in stream:
-                document = change.get("fullDocument")
-                if document is None:
-                    continue
-                if change["ns"]["coll"] == "runs":
-                    self._publish([Event("run", Run.from_document(document).to_json(self._prefix))])
-                else:
-                    self._gather(changes.unpack(document))
-
-    @contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
-        """Take part from now on; raise Unavailable if too many do."""
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[Subscription]:
+        """Take part from now on; raise Unavailable if too many do, or nothing can be heard."""
         if len(self._clients) >= MAX_CLIENTS or self.closed.is_set():
             raise Unavailable("Too many clients listen for events already; try again shortly.")
         subscription = Subscription()
         self._clients.add(subscription)
         try:
-            yield subscription
+            async with self._stream.listening():
+                yield subscription
         finally:
             self._clients.discard(subscription)
 
@@ -176,6 +156,15 @@ class EventHub:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self.closed.wait()
+
+    def _take(self, change: Mapping[str, Any]) -> None:
+        document = change.get("fullDocument")
+        if document is None:
+            return
+        if change["ns"]["coll"] == "runs":
+            self._publish([Event("run", Run.from_document(document).to_json(self._prefix))])
+        else:
+            self._gather(changes.unpack(document))
 
     def _gather(self, found: Iterable[Change]) -> None:
         if not self._gathered:

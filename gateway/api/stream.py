@@ -19,7 +19,7 @@ _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control":
 async def stream_events(request: web.Request) -> web.StreamResponse:
     """Stream what happens: `run` (a run as JSON), `stored`, `deleted`; a comment every 15 s keeps the line open."""
     hub = request.app[SERVICES].events
-    with hub.subscribe() as subscription:
+    async with hub.subscribe() as subscription:
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         with suppress(ConnectionError, TimeoutError):  # the client went, or is too slow

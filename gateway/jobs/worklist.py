@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +30,6 @@ from ray_plugins.sdk import Plugin
 _HARMLESS_KEYS = ("0074", "00404005", "00404011", "00404018", "00404025", "00404026", "00404027", "00404041")
 
 _LOCK = "00081195"
-_WATCHING_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +159,7 @@ class BoundWorklist:
     async def listen(self, title: str | None) -> AsyncIterator[EventQueue]:
         """The events from now on."""
         hub = self._services.hub
-        try:
-            await asyncio.wait_for(hub.watching(), _WATCHING_TIMEOUT_S)
-        except TimeoutError:
-            raise Unavailable from None
-        with hub.connect(title, self._user) as connection:
+        async with hub.connect(title, self._user) as connection:
             if title is not None and await self._services.subscriptions.missed_restart(title, hub.started):
                 connection.put(WORKLIST, status_change("RESTARTED"))
             yield connection

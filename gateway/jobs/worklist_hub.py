@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,14 +16,13 @@ from dicomweb.worklist.events import WORKLIST, Report, status_change
 from gateway.errors import CatalogueUnavailable
 from gateway.jobs.queue import Database
 from gateway.jobs.workitems import WorkitemStore
-from gateway.store import driver
+from gateway.store.change_stream import ChangeStream
 
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 200
 #: Events that may wait for one connection; one that is slower is closed, and may come again.
 MAX_WAITING = 1_000
-_RECONNECT_S = 1.0
 _EXPIRE_EVERY_S = 60.0
 _NOTICED: list[dict[str, Any]] = [
     {
@@ -75,10 +74,9 @@ class WorklistHub:
     """Watches the workitems and tells the subscribers that are connected here. Runs while its application does."""
 
     def __init__(self, db: Database, store: WorkitemStore) -> None:
-        self._items = db["workitems"]
+        self._stream = ChangeStream("the worklist", db["workitems"], _NOTICED, self._take, self._end_all)
         self._store = store
         self._connections: set[Connection] = set()
-        self._watching = asyncio.Event()
         self._closed = False
         self.started = datetime.now(UTC)
 
@@ -86,28 +84,12 @@ class WorklistHub:
         """Watch until cancelled. Over an interruption events are lost: connections end, and their users look again."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._expire(), name="worklist-expiry")
-            while True:
-                try:
-                    await self._watch()
-                except CatalogueUnavailable:
-                    logger.warning("the change stream of the worklist was interrupted; it is opened again")
-                except Exception:  # one document that cannot be read must not silence all others
-                    logger.exception("the change stream of the worklist failed; it is opened again")
-                self._watching.clear()
-                self._end_all()
-                await asyncio.sleep(_RECONNECT_S)
+            await self._stream.run()
 
-    async def watching(self) -> None:
-        """Wait until no event can be missed any more."""
-        await self._watching.wait()
-
-    async def _watch(self) -> None:
-        async with driver.wrapped(), driver.watch(self._items, _NOTICED) as stream:
-            self._watching.set()
-            async for change in stream:
-                fields = change.get("fullDocument") or change["updateDescription"]["updatedFields"]
-                if "notice" in fields:
-                    self._publish(change["documentKey"]["_id"], json.loads(fields["notice"]))
+    def _take(self, change: Mapping[str, Any]) -> None:
+        fields = change.get("fullDocument") or change["updateDescription"]["updatedFields"]
+        if "notice" in fields:
+            self._publish(change["documentKey"]["_id"], json.loads(fields["notice"]))
 
     def _publish(self, uid: str, notice: dict[str, Any]) -> None:
         for connection in self._connections:
@@ -115,15 +97,16 @@ class WorklistHub:
                 for kind, attributes in notice["reports"]:
                     connection.put(uid, (kind, attributes))
 
-    @contextmanager
-    def connect(self, ae: str | None, user: str) -> Iterator[Connection]:
-        """Take part from now on; raise Unavailable if too many do."""
+    @asynccontextmanager
+    async def connect(self, ae: str | None, user: str) -> AsyncIterator[Connection]:
+        """Take part from now on; raise Unavailable if too many do, or nothing can be heard."""
         if self._closed or len(self._connections) >= MAX_CONNECTIONS:
             raise Unavailable("Too many subscribers are connected already; try again shortly.")
         connection = Connection(ae, user)
         self._connections.add(connection)
         try:
-            yield connection
+            async with self._stream.listening():
+                yield connection
         finally:
             self._connections.discard(connection)
 

@@ -12,6 +12,7 @@ from dicomweb.resource import Resource
 from gateway.api import events, stream
 from gateway.api.events import Event, summarise
 from gateway.jobs.model import State, new_id
+from gateway.store import change_stream
 from gateway.store.changes import Change
 from ray_plugins.sdk import Progress
 from tests.integration.api_support import api, application, services_of  # noqa: F401
@@ -54,30 +55,11 @@ async def listening(api, **headers):  # noqa: F811
         yield Listener(answer.content)
 
 
-@pytest.fixture
-async def watched(api):  # noqa: F811
-    """The API when its change stream is certainly open: a run has been heard of."""
-    number = 0
+async def test_every_step_of_a_run_is_told(api):  # noqa: F811
     async with listening(api) as listener:
-
-        async def heard():
-            nonlocal number
-            number -= 1
-            run = await api.start(number=number)
-            await api.services.queue.cancel(run["id"])
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.3):
-                    return await listener.next("run")
-
-        await until(heard)
-    return api
-
-
-async def test_every_step_of_a_run_is_told(watched):
-    async with listening(watched) as listener:
-        run = await watched.start()
+        run = await api.start()
         assert await listener.next("run") == run
-        queue = watched.services.queue
+        queue = api.services.queue
         claimed = await queue.claim("a")
         assert (await listener.next("run"))["state"] == "running"
         await queue.report(claimed, progress=Progress(0.5, "half-way"))
@@ -88,50 +70,53 @@ async def test_every_step_of_a_run_is_told(watched):
         assert (told["state"], told["error"]) == ("failed", "No bone.")
 
 
-async def test_what_is_stored_and_deleted_is_told(watched, data_folder):
-    async with listening(watched) as listener:
-        study_uid, series_uid = await store_series(watched.core, data_folder / "series-traps" / "gantry-tilt")
+async def test_what_is_stored_and_deleted_is_told(api, data_folder):  # noqa: F811
+    async with listening(api) as listener:
+        study_uid, series_uid = await store_series(api.core, data_folder / "series-traps" / "gantry-tilt")
         told = await listener.next("stored")
         assert (told["study"], told["series"]) == (study_uid, series_uid)
-        while told["instances"] < len(await watched.core.archive.instances(Resource(study_uid))):
+        while told["instances"] < len(await api.core.archive.instances(Resource(study_uid))):
             told["instances"] += (await listener.next("stored"))["instances"]
-        await watched.core.archive.delete(Resource(study_uid))
+        await api.core.archive.delete(Resource(study_uid))
         assert await listener.next("deleted") == {"study": study_uid}
 
 
-async def test_who_comes_back_is_told_what_it_missed(watched, data_folder):
-    async with listening(watched) as listener:
-        await watched.core.archive.delete(Resource(watched.study))
-        assert await listener.next("deleted") == {"study": watched.study}
+async def test_who_comes_back_is_told_what_it_missed(api, data_folder):  # noqa: F811
+    async with listening(api) as listener:
+        await api.core.archive.delete(Resource(api.study))
+        assert await listener.next("deleted") == {"study": api.study}
         last_id = listener.last_id
-    study_uid, series_uid = await store_series(watched.core, data_folder / "series-traps" / "gantry-tilt")
-    count = len(await watched.core.archive.instances(Resource(study_uid)))
-    async with listening(watched, **{"Last-Event-ID": last_id}) as listener:
+    study_uid, series_uid = await store_series(api.core, data_folder / "series-traps" / "gantry-tilt")
+    count = len(await api.core.archive.instances(Resource(study_uid)))
+    async with listening(api, **{"Last-Event-ID": last_id}) as listener:
         told = await listener.next("stored", "deleted")
         assert told == {"study": study_uid, "series": series_uid, "instances": count}
         assert int(listener.last_id) == int(last_id) + count
-    async with listening(watched, **{"Last-Event-ID": "no number"}) as listener:
-        await watched.core.archive.delete(Resource(study_uid))
+    async with listening(api, **{"Last-Event-ID": "no number"}) as listener:
+        await api.core.archive.delete(Resource(study_uid))
         assert await listener.next("deleted") == {"study": study_uid}
 
 
-async def test_every_client_hears_everything_over_one_change_stream(watched):
-    async with listening(watched) as one, listening(watched) as two:
-        run = await watched.start()
-        assert await one.next("run") == await two.next("run") == run
-        client, database = watched.core.catalogue.client, watched.core.settings.mongodb.database
-        ours = {"cursor.tailable": True, "ns": {"$regex": f"^{database}\\."}}
+async def test_every_client_hears_everything_over_one_change_stream_that_is_there_while_they_are(api):  # noqa: F811
+    client, database = api.core.catalogue.client, api.core.settings.mongodb.database
+    ours = {"cursor.tailable": True, "ns": {"$regex": f"^{database}\\."}}
 
-        async def there_is_one() -> bool:  # one that ends, or is asked just now, may be listed besides
-            streams = await client.admin.aggregate([{"$currentOp": {"idleCursors": True}}, {"$match": ours}])
-            return len({stream["cursor"]["cursorId"] for stream in await streams.to_list()}) == 1
+    async def there_are(number):  # one that ends, or is asked just now, may be listed besides
+        streams = await client.admin.aggregate([{"$currentOp": {"idleCursors": True}}, {"$match": ours}])
+        return len({stream["cursor"]["cursorId"] for stream in await streams.to_list()}) == number
 
-        await until(there_is_one)
+    for _ in range(2):
+        async with listening(api) as one, listening(api) as two:
+            run = await api.start()
+            assert await one.next("run") == await two.next("run") == run
+            await until(lambda: there_are(1))
+            await api.services.queue.cancel(run["id"])
+        await until(lambda: there_are(0))
 
 
-async def test_a_slow_client_is_ended_clearly(watched, monkeypatch):
+async def test_a_slow_client_is_ended_clearly(api, monkeypatch):  # noqa: F811
     monkeypatch.setattr(events, "MAX_WAITING", 4)
-    with watched.services.events.subscribe() as slow:
+    async with api.services.events.subscribe() as slow:
         for number in range(6):
             slow.put(Event("run", {"number": number}))
         assert (await slow.get()) is events.END
@@ -170,15 +155,15 @@ async def test_a_server_that_stops_ends_its_streams(core):
         assert b"event: end" in await answer.read()
 
 
-async def test_a_change_stream_that_breaks_is_opened_again_and_clients_are_told_to_return(watched, monkeypatch):
-    monkeypatch.setattr(events, "RECONNECT_S", 0.05)
-    async with listening(watched) as listener:
-        await watched.core.catalogue.db.command("dropDatabase")  # which invalidates every stream on it
+async def test_a_change_stream_that_breaks_is_opened_again_and_clients_are_told_to_return(api, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(change_stream, "RECONNECT_S", 0.05)
+    async with listening(api) as listener:
+        await api.core.catalogue.db.command("dropDatabase")  # which invalidates every stream on it
         await listener.next("end")
-    async with listening(watched) as listener:
+    async with listening(api) as listener:
 
         async def heard():
-            await watched.services.queue.enqueue(order(parameters={"number": new_id()}))
+            await api.services.queue.enqueue(order(parameters={"number": new_id()}))
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.3):
                     return await listener.next("run")
