@@ -16,8 +16,8 @@ from dicomweb.pieces import Piece, Span
 from dicomweb.pixels import frames, transcode
 from dicomweb.pixels.frames import FrameTable
 from dicomweb.pixels.transcode import Undecodable
-from dicomweb.ports import Anonymizer, AnonymousCopy, Runner
-from dicomweb.stored import Bytes, Reader, T
+from dicomweb.ports import Anonymizer, AnonymousCopy, Bytes, Runner
+from dicomweb.stored import Reader, T
 
 
 class AnonymousReader(Reader):

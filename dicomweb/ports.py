@@ -20,6 +20,8 @@ from dicomweb.storing.spool import SpoolFolder
 from dicomweb.storing.uploads import Uploads
 
 T = TypeVar("T")
+#: What is read, whoever holds its memory.
+Bytes = bytes | memoryview
 #: One item of the DICOM JSON model (PS3.18 Annex F).
 JsonDataSet = dict[str, Any]
 
@@ -82,7 +84,7 @@ class StoredObject(Protocol):
         """Read a range into memory; to the end without `length`."""
         ...
 
-    async def use(self, function: Callable[[bytes], T], offset: int, length: int, run: Runner) -> T:
+    async def use(self, function: Callable[[Bytes], T], offset: int, length: int, run: Runner) -> T:
         """What a function gives for a range, called in the thread that reads it if that can be.
 
         `run` runs what waits for neither a disk nor a server. It bounds how much of that is done at once, the others

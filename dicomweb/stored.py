@@ -15,10 +15,9 @@ from dicomweb.pieces import Piece, Span
 from dicomweb.pixels import compress, picture_header, transcode
 from dicomweb.pixels.compress import Encoded
 from dicomweb.pixels.frames import Range
-from dicomweb.ports import Archive, Runner, StoredInstance, StoredObject
+from dicomweb.ports import Archive, Bytes, Runner, StoredInstance, StoredObject
 
 T = TypeVar("T")
-Bytes = bytes | memoryview
 _CACHED_HEADERS = 64
 _CACHED_HEADER_BYTES = 4 << 20
 #: Frames up to this are read together with the header before them.
@@ -189,7 +188,7 @@ class Reader:
         return instance.frames.ranges(number)
 
 
-def _of_slice(pixel_offset: int, offset: int, make: Callable[[Bytes, Dataset], T], content: bytes) -> T | None:
+def _of_slice(pixel_offset: int, offset: int, make: Callable[[Bytes, Dataset], T], content: Bytes) -> T | None:
     """See `Reader.picture`; None if parsing has to tell what is in the header."""
     data = memoryview(content)
     elements = picture_header.relevant(data, pixel_offset)

@@ -18,12 +18,12 @@ from dicomweb import dicom_xml
 from dicomweb.errors import NotAcceptable, NotFound, TooLarge
 from dicomweb.pixels import transcode
 from dicomweb.pixels.functional_groups import number, numbers
-from dicomweb.ports import Archive, JsonDataSet, Runner, StoredInstance
+from dicomweb.ports import Archive, Bytes, JsonDataSet, Runner, StoredInstance
 from dicomweb.rendering import color_profiles, encoders, render, report
 from dicomweb.rendering.native import native
 from dicomweb.rendering.options import Options, Viewport, Window
 from dicomweb.rendering.renditions import HTML, PDF, PLAIN
-from dicomweb.stored import Bytes, Reader
+from dicomweb.stored import Reader
 
 T = TypeVar("T")
 #: Tells from a header how small a picture must have been before it is shown; None for any size.

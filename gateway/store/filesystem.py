@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicomweb.errors import Conflict, IsthmusError, OutOfSpace
-from dicomweb.ports import Runner
+from dicomweb.ports import Bytes, Runner
 from gateway.errors import ConfigurationError, ObjectNotFound, StoreUnavailable
-from gateway.store import page_cache
+from gateway.store import first_look, page_cache
 from gateway.store.durable_names import DurableNames, sync_folder
 from gateway.store.new_file import Buffer, NewFile
 from gateway.store.objects import (
@@ -51,6 +51,7 @@ class FileSystemStore(ObjectStore):
         self._root = root.absolute()
         self._threads = _Threads(workers)
         self._names = DurableNames()
+        self._seen = first_look.Seen()
 
     async def start(self) -> None:
         """Make the folder if it is missing, and check that a file in it can be written and synced."""
@@ -69,7 +70,7 @@ class FileSystemStore(ObjectStore):
 
     def open(self, key: str, size: int) -> ObjectReader:
         """Read the file of `key`."""
-        return _FileReader(self._root / checked_key(key), size, self._threads)
+        return _FileReader(self._root / checked_key(key), size, self._threads, self._seen)
 
     async def delete(self, key: str) -> None:
         """Unlink the file. Not synced: a file that a crash brings back has no row, and the sweeper takes it."""
@@ -159,10 +160,11 @@ class _OpenFile:
 
 
 class _FileReader(ObjectReader):
-    def __init__(self, path: Path, size: int, threads: _Threads) -> None:
+    def __init__(self, path: Path, size: int, threads: _Threads, seen: first_look.Seen) -> None:
         self._path = path
         self._size = size
         self._threads = threads
+        self._seen = seen
 
     @property
     def size(self) -> int:
@@ -182,10 +184,12 @@ class _FileReader(ObjectReader):
                 return data
         return await self._threads.run(_read_file, self._path, offset, count)
 
-    async def use(self, function: Callable[[bytes], T], offset: int, length: int, run: Runner) -> T:
-        count = self.end(offset, length) - offset
-        is_at_hand = page_cache.likely_has(str(self._path), offset, count)
-        return await (run if is_at_hand else self._threads.run)(_use, function, self._path, offset, count)
+    async def use(self, function: Callable[[Bytes], T], offset: int, length: int, run: Runner) -> T:
+        path, count = str(self._path), self.end(offset, length) - offset
+        if self._seen.is_first(path):
+            return await self._threads.run(_use, function, _read_first, path, offset, count)
+        is_at_hand = page_cache.likely_has(path, offset, count)
+        return await (run if is_at_hand else self._threads.run)(_use, function, _read_file, path, offset, count)
 
     async def stream(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         end = self.end(offset, length)
@@ -260,7 +264,7 @@ class _FileWriter(ObjectWriter):
         return buffers
 
 
-def _open_old(path: Path) -> int:
+def _open_old(path: str | Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
@@ -278,7 +282,7 @@ def _read_all(descriptor: int, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def _read_file(path: Path, offset: int, length: int) -> bytes:
+def _read_file(path: str | Path, offset: int, length: int) -> bytes:
     descriptor = _open_old(path)
     try:
         return _read_all(descriptor, offset, length)
@@ -286,9 +290,16 @@ def _read_file(path: Path, offset: int, length: int) -> bytes:
         os.close(descriptor)
 
 
-def _use(function: Callable[[bytes], T], path: Path, offset: int, length: int) -> T:
+def _read_first(path: str, offset: int, length: int) -> Bytes:
+    data = first_look.read(path, offset, length)
+    return _read_file(path, offset, length) if data is None else data
+
+
+def _use(
+    function: Callable[[Bytes], T], read: Callable[[str, int, int], Bytes], path: str, offset: int, length: int
+) -> T:
     try:
-        data = _read_file(path, offset, length)
+        data = read(path, offset, length)
     except OSError as exc:
         raise _store_error(exc) from exc
     return function(data)

@@ -19,13 +19,13 @@ from gateway.errors import StoreUnavailable
 
 Buffer = bytes | bytearray | memoryview
 #: What is written directly begins at a multiple of this in memory and in the file, and is as long: a page.
-_BLOCK_BYTES = mmap.PAGESIZE
+BLOCK_BYTES = mmap.PAGESIZE
 #: Written by one call.
 _ROOM_BYTES = 1 << 20
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_DIRECT = getattr(os, "O_DIRECT", 0)
+DIRECT = getattr(os, "O_DIRECT", 0)
 #: How a file system says that it writes nothing directly, at the latest when it is asked to.
-_UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP)
+UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
 class NewFile:
@@ -82,7 +82,7 @@ class NewFile:
                 if filled == _ROOM_BYTES:
                     self._write_all(descriptor, room)
                     filled = 0
-        whole = filled - filled % _BLOCK_BYTES
+        whole = filled - filled % BLOCK_BYTES
         self._write_all(descriptor, room[:whole])
         self._rest = bytes(room[whole:filled])
 
@@ -91,7 +91,7 @@ class NewFile:
             try:
                 data = data[os.write(descriptor, data) :]
             except OSError as exc:
-                if not self._direct or exc.errno not in _UNSUPPORTED:
+                if not self._direct or exc.errno not in UNSUPPORTED:
                     raise
                 self._leave_direct(descriptor)
 
@@ -147,9 +147,9 @@ def _make(path: Path) -> tuple[int, bool]:
 def _create(path: Path) -> tuple[int, bool]:
     """A file system that cannot write directly may have made the file already when it says so."""
     try:
-        return os.open(path, _NEW | _DIRECT, 0o600), bool(_DIRECT)
+        return os.open(path, _NEW | DIRECT, 0o600), bool(DIRECT)
     except OSError as exc:
-        if exc.errno not in _UNSUPPORTED:
+        if exc.errno not in UNSUPPORTED:
             raise
     path.unlink(missing_ok=True)
     return os.open(path, _NEW, 0o600), False

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from dicomweb.ports import Runner, StoredFile
+from dicomweb.ports import Bytes, Runner, StoredFile
 
 T = TypeVar("T")
 #: Bytes that a stream hands out at a time.
@@ -88,7 +88,7 @@ class ObjectReader(ABC):
     async def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Read a range; short at the end of the object. Raises ObjectNotFound, StoreUnavailable."""
 
-    async def use(self, function: Callable[[bytes], T], offset: int, length: int, run: Runner) -> T:
+    async def use(self, function: Callable[[Bytes], T], offset: int, length: int, run: Runner) -> T:
         """What a function gives for a range, called in a thread; `run` runs what does not wait. Raises like `read`."""
         return await run(function, await self.read(offset, length))
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import pytest
 
 from dicomweb.errors import Conflict
+from dicomweb.ports import Bytes
 from gateway.errors import ObjectNotFound
 from gateway.store.objects import CHUNK_BYTES, ObjectStore, new_key
 
@@ -126,29 +127,38 @@ class ObjectStoreContract:
         assert b"".join([chunk async for chunk in reader.stream(offset, length)]) == expected
 
     async def test_a_range_is_used_in_a_thread(self, store: ObjectStore) -> None:
-        data, key = os.urandom(1_000_000), new_key()
-        await self.raw_set(key, data)
-        used: list[bytes] = []
+        data = os.urandom(1_000_000)
+        used: list[Bytes] = []
 
-        def use(content: bytes) -> int:
+        def use(content: Bytes) -> int:
             assert threading.current_thread() is not threading.main_thread()
             used.append(content)
             return len(content)
 
-        reader = store.open(key, len(data))
-        await reader.read()  # by which it may be at hand
-        for offset, length, expected in ((7, 10, 10), (0, len(data), len(data)), (999_990, 100, 10), (0, 0, 0)):
-            assert await reader.use(use, offset, length, _in_thread) == expected
-            assert used.pop() == data[offset : offset + length]
+        for offset, length in ((7, 10), (0, len(data)), (4096, 8192), (999_990, 100), (1_000_000, 1), (0, 0)):
+            key = new_key()
+            await self.raw_set(key, data)
+            reader, expected = store.open(key, len(data)), data[offset : offset + length]
+            for _ in range(3):  # looked at first, again, and when it was read, by which it may be at hand
+                assert await reader.use(use, offset, length, _in_thread) == len(expected)
+                await reader.read()
+            assert used == [expected] * 3, "what was used may be kept"
+            used.clear()
 
-        def fail(_: bytes) -> None:
+    async def test_what_a_used_range_fails_with(self, store: ObjectStore) -> None:
+        key = new_key()
+        await self.raw_set(key, bytes(100))
+        reader = store.open(key, 100)
+
+        def fail(_: Bytes) -> None:
             raise Conflict("as the function says")
 
-        with pytest.raises(Conflict, match="as the function says"):
-            await reader.use(fail, 0, 10, _in_thread)
+        for _ in range(2):
+            with pytest.raises(Conflict, match="as the function says"):
+                await reader.use(fail, 0, 10, _in_thread)
         await store.delete(key)
         with pytest.raises(ObjectNotFound):
-            await reader.use(use, 0, 10, _in_thread)
+            await reader.use(len, 0, 10, _in_thread)
 
     @pytest.mark.parametrize("pieces", [1, 3, 5000])
     async def test_writing_in_a_thread(self, store: ObjectStore, pieces: int) -> None:
