@@ -183,7 +183,7 @@ class _Cache:
             incoming.close()
 
     async def _run(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._workers.io, function, *args)
+        return await self._workers.io.run(function, *args)
 
 
 class _Reader(ObjectReader):

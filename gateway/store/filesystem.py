@@ -10,7 +10,6 @@ import os
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +29,7 @@ from gateway.store.objects import (
     checked_key,
     is_key,
 )
+from gateway.threads import Threads
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,8 +46,8 @@ class FileSystemStore(ObjectStore):
 
     supports_paths = True
 
-    def __init__(self, root: Path, workers: Executor) -> None:
-        """Keep objects below `root`; blocking calls run in `workers`, which the caller shuts down after `close`."""
+    def __init__(self, root: Path, workers: Threads) -> None:
+        """Keep objects below `root`; blocking calls run in `workers`, which the caller closes after this store."""
         self._root = root.absolute()
         self._threads = _Threads(workers)
         self._names = DurableNames()
@@ -96,12 +96,12 @@ class FileSystemStore(ObjectStore):
 class _Threads:
     """Runs blocking calls in the pool; their OSError becomes an error of the store."""
 
-    def __init__(self, workers: Executor) -> None:
+    def __init__(self, workers: Threads) -> None:
         self._workers = workers
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, function, *args)
+            return await self._workers.run(function, *args)
         except OSError as exc:
             raise _store_error(exc) from exc
 

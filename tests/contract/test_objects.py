@@ -7,8 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from gateway.store.filesystem import FileSystemStore
 from gateway.store.objects import new_key
 from gateway.store.s3 import S3Store
 from gateway.store.testing import ObjectStoreContract
+from gateway.threads import Threads
 from gateway.workers import Workers
 
 ACCESS_KEY, SECRET_KEY = "isthmus-tests", "isthmus-tests-secret"
@@ -40,11 +40,18 @@ def one_loader():
         yield
 
 
+@asynccontextmanager
+async def threads(most):
+    workers = Threads(most, "io")
+    yield workers
+    await asyncio.to_thread(workers.close)
+
+
 class TestFileSystemStore(ObjectStoreContract):
     @pytest.fixture
     async def store(self, tmp_path):
         self.root = tmp_path / "objects"
-        with ThreadPoolExecutor(8) as workers:
+        async with threads(8) as workers:
             store = FileSystemStore(self.root, workers)
             await store.start()
             yield store
@@ -96,7 +103,7 @@ class TestFileSystemStore(ObjectStoreContract):
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        with ThreadPoolExecutor(2) as workers:
+        async with threads(2) as workers:
             store = FileSystemStore(tmp_path / "objects", workers)
             await store.start()
             monkeypatch.setattr(os, "write", full)
@@ -125,7 +132,7 @@ class TestFileSystemStore(ObjectStoreContract):
 
     async def test_a_folder_that_cannot_be_made_is_a_configuration_error(self, tmp_path):
         (tmp_path / "file").touch()
-        with ThreadPoolExecutor(1) as workers:
+        async with threads(1) as workers:
             store = FileSystemStore(tmp_path / "file" / "objects", workers)
             with pytest.raises(ConfigurationError, match="Not a directory"):
                 await store.start()
