@@ -2,8 +2,8 @@
 
 Files are written past it (`new_file.py`), and most pictures are looked at once: to find memory for the pages of a file
 takes longer than to read them. To read 0.5 MB so takes 0.3 ms, of which 0.07 are CPU time; by the page cache 0.6 and
-0.2, and 0.9 if it was asked before whether it has them, by which it begins to read. What is looked at again is read by
-the page cache, and stays in memory.
+0.2. Nor is the page cache asked first: to ask it for what it does not have begins to read. What is looked at again is
+read by the page cache, and stays in memory.
 """
 
 from __future__ import annotations
