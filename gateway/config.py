@@ -79,7 +79,7 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True)
 class DicomSettings:
-    """The DICOM listener."""
+    """The DICOM listener, which is as many processes as there are HTTP workers."""
 
     bind: Address = Address("127.0.0.1", 11112)
     ae_title: str = "ISTHMUS"
