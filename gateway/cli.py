@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = command("serve", _serve, "run the gateway until it is told to stop")
     serve.add_argument("--http", metavar="HOST:PORT", help="address of the web server (default: 127.0.0.1:8042)")
     serve.add_argument("--dicom", metavar="HOST:PORT", help="address of the DICOM listener (default: 127.0.0.1:11112)")
-    serve.add_argument("--workers", type=int, metavar="N", help="processes for HTTP, and as many for DICOM (default: 2)")
+    serve.add_argument("--workers", type=int, metavar="N", help="processes for HTTP, as many for DICOM (default: 2)")
     serve.add_argument("--auth", choices=["token", "none", "oidc"], help="who may use it (default: token)")
     serve.add_argument("--demo", action="store_true", help="load studies to look at")
     bring = command("import", _import, "store DICOM files and folders")
