@@ -7,15 +7,15 @@ average, at times all. With SO_REUSEPORT the kernel hashes, which is no better f
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import mmap
 import os
 import socket
-import struct
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
+
+from gateway import byte_locks
 
 logger = logging.getLogger(__name__)
 #: Whoever has more connections than another leaves it so much time to take one.
@@ -24,7 +24,6 @@ _PAUSE_S = 0.2
 #: Who has so many connections takes one more at a time. With one for each turn of a loop that sends to hundreds, 1,000
 #: of 1,200 that came together waited for seconds.
 _BATCH = 16
-_LOCK = struct.Struct("hhqqi")  # fcntl.h: l_type, l_whence, l_start, l_len, l_pid
 
 
 class Shares:
@@ -33,10 +32,11 @@ class Shares:
     def __init__(self, path: Path, processes: int) -> None:
         self.count = 0
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
-        os.ftruncate(self._file.fileno(), 4 * processes)
-        self._memory = mmap.mmap(self._file.fileno(), 4 * processes)
+        file = self._file.fileno()
+        os.ftruncate(file, 4 * processes)
+        self._memory = mmap.mmap(file, 4 * processes)
         self._counts = memoryview(self._memory).cast("I")
-        self._place = next((place for place in range(processes) if self._take(place)), None)
+        self._place = next((place for place in range(processes) if byte_locks.lock(file, place)), None)
         self.update(0)
 
     def update(self, count: int) -> None:
@@ -51,7 +51,10 @@ class Shares:
 
     def total(self) -> int:
         """How many all of them have; what one had that was killed no longer counts."""
-        return self.count + sum(count for place, count in enumerate(self._counts) if self._is_anothers(place))
+        file = self._file.fileno()
+        return self.count + sum(
+            count for place, count in enumerate(self._counts) if byte_locks.is_anothers(file, place)
+        )
 
     def close(self) -> None:
         """Leave the place to another."""
@@ -60,22 +63,6 @@ class Shares:
         self._counts.release()
         self._memory.close()
         self._file.close()
-
-    def _take(self, place: int) -> bool:
-        """Lock a byte of the file; the lock goes with the process, however that ends."""
-        try:
-            self._lock(fcntl.F_OFD_SETLK, place)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _is_anothers(self, place: int) -> bool:
-        """Whether a lock of ours would have to wait for one that another process holds."""
-        kind: int = _LOCK.unpack(self._lock(fcntl.F_OFD_GETLK, place))[0]
-        return kind != fcntl.F_UNLCK
-
-    def _lock(self, command: int, place: int) -> bytes:
-        return fcntl.fcntl(self._file, command, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
 
 
 async def accepted(

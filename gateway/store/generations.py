@@ -12,15 +12,15 @@ question goes to MongoDB.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
-import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from gateway.byte_locks import lock, unlock
 
 #: Studies share numbers: two that do are forgotten together, no more.
 _STUDIES = 4095
@@ -57,14 +57,14 @@ class Generations:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
-                _lock(file.fileno(), _DOOR, wait=True)
+                lock(file.fileno(), _DOOR, wait=True)
                 if os.fstat(file.fileno()).st_size != _BYTES:  # new, or of another version
                     os.ftruncate(file.fileno(), 0)
                     os.ftruncate(file.fileno(), _BYTES)
                 self._memory = mmap.mmap(file.fileno(), _BYTES)  # keeps the locks, with a descriptor of its own
                 self._numbers = memoryview(self._memory).cast("Q")
                 self._own = _HEAD + _WIDTH * _take_place(file.fileno(), self._numbers)
-                _lock(file.fileno(), _DOOR, fcntl.F_UNLCK)
+                unlock(file.fileno(), _DOOR)
 
     def close(self) -> None:
         """Give the memory and the place back; from now on nothing is current."""
@@ -137,16 +137,16 @@ def _take_place(file: int, numbers: memoryview) -> int:
 
     What those who had places before left under way is as the catalogue says.
     """
-    free = [place for place in range(numbers[0]) if _lock(file, place)]
+    free = [place for place in range(numbers[0]) if lock(file, place)]
     for place in free:
         _end_all(numbers, _HEAD + _WIDTH * place)
         if place != free[0]:
-            _lock(file, place, fcntl.F_UNLCK)
+            unlock(file, place)
     if not free:
         if numbers[0] == _PLACES:
             raise OSError("There are too many processes of this gateway.")
         free = [numbers[0]]
-        _lock(file, numbers[0])
+        lock(file, numbers[0])
         numbers[0] += 1
     return free[0]
 
@@ -155,13 +155,3 @@ def _end_all(numbers: memoryview, start: int) -> None:
     for position, number in enumerate(numbers[start : start + _WIDTH].tolist(), start):
         if number & _UNDER_WAY:
             numbers[position] = (number | _UNDER_WAY) + 1
-
-
-def _lock(file: int, position: int, kind: int = fcntl.F_WRLCK, *, wait: bool = False) -> bool:
-    """Lock or unlock a byte of an open file, which belongs to that and not to the process; False if another has it."""
-    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
-    try:
-        fcntl.fcntl(file, command, struct.pack("hhqqi", kind, os.SEEK_SET, position, 1, 0))
-    except BlockingIOError:
-        return False
-    return True
