@@ -47,6 +47,7 @@ _END_WITHIN_S = 12
 _SWEEP_EVERY_S = 3600.0
 _DELETIONS_EVERY_S = 10.0
 _DERIVE_EVERY_S = 1.0
+_SETTLE_EVERY_S = 1.0
 
 
 def perform(assignment: Assignment) -> None:
@@ -80,7 +81,11 @@ async def _run(assignment: Assignment) -> None:
 async def _work(assignment: Assignment) -> None:
     try:
         async with open_core(assignment.settings, assignment.uri, assignment.key) as core:
-            await _ROLES[assignment.role](assignment, core)
+            settling = asyncio.create_task(_settle(core), name="settling")
+            try:
+                await _ROLES[assignment.role](assignment, core)
+            finally:
+                settling.cancel()
     except IsthmusError as exc:
         if assignment.role != "setup":
             raise
@@ -163,6 +168,18 @@ async def _derive(core: Core) -> None:
             continue
         except Exception:  # sweeping and runs go on
             logger.exception("deriving failed")
+
+
+async def _settle(core: Core) -> None:
+    """Find out soon how writes ended that failed here, or whose process was killed."""
+    while True:
+        await asyncio.sleep(_SETTLE_EVERY_S)
+        try:
+            await core.catalogue.settle()
+        except CatalogueUnavailable:
+            continue
+        except Exception:
+            logger.exception("settling failed")
 
 
 async def _build_keys(core: Core) -> None:

@@ -44,9 +44,7 @@ class Threads:
                 raise RuntimeError("the threads have ended")
             if self._idle:
                 self._idle.pop().put(call)
-            elif len(self._threads) < self._most:
-                self._start(call)
-            else:
+            elif len(self._threads) >= self._most or not self._start(call):
                 self._waiting.append(call)
         return call.future
 
@@ -62,12 +60,19 @@ class Threads:
         for thread in self._threads:
             thread.join()
 
-    def _start(self, call: _Call) -> None:
+    def _start(self, call: _Call) -> bool:
+        """Start a thread with this call; False if the system gives no more, and others are there to make it."""
         calls: SimpleQueue[_Call | None] = SimpleQueue()
         calls.put(call)
         thread = Thread(target=self._work, args=(calls,), name=f"{self._name}_{len(self._threads)}", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            return False
         self._threads.append(thread)
+        return True
 
     def _work(self, calls: SimpleQueue[_Call | None]) -> None:
         while call := calls.get():
@@ -102,6 +107,10 @@ class _Call:
             return
         try:
             result = self._context.run(self._function, *self._args)
+        except StopIteration as exc:  # which no future takes
+            error = RuntimeError("a call raised StopIteration")
+            error.__cause__ = exc
+            self.tell(self.future.set_exception, error)
         except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the caller's
             self.tell(self.future.set_exception, exc)
         else:

@@ -81,6 +81,7 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
     try:
         await objects.start()
         await catalogue.start()
+        await catalogue.settle()
         archive = Archive(settings, catalogue, objects, workers, key=key, root=dicomweb_path(settings))
         yield Core(settings, catalogue, objects, workers, archive)
     finally:
@@ -88,5 +89,5 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
         await objects.close()
         await workers.close()
         await driver.close(connection)
-        turn.close()  # a thread that still inserted a row needed both
-        generations.close()
+        turn.close()
+        generations.close()  # a thread that still inserted a row needed them

@@ -1,4 +1,4 @@
-"""Live events: one MongoDB change stream a process, fanned out to browsers as server-sent events.
+"""Live events: a MongoDB change stream while somebody listens, fanned out to browsers as server-sent events.
 
 The last event of each batch of changes carries the number of its last change as id: a browser that reconnects says it
 in Last-Event-ID and is first sent what it missed, from the change feed.

@@ -1,4 +1,4 @@
-"""Events of workitems on their way to the WebSockets of this process: one change stream, fanned out to subscribers."""
+"""Events of workitems on their way to the WebSockets of this process: a change stream, fanned out to subscribers."""
 
 from __future__ import annotations
 

@@ -85,6 +85,16 @@ class Catalogue:
             await self.db.schemes.update_one({"_id": self.scheme.id}, {"$setOnInsert": scheme}, upsert=True)
             await self.db.counters.update_one(FEED, {"$setOnInsert": {"value": 0}}, upsert=True)
 
+    async def settle(self) -> None:
+        """Have writes ended of which nobody knows how: once a later one is durable, they are too, or never will be.
+
+        Until then nothing is remembered of what they may have changed.
+        """
+        if self.generations.unsettled():
+            async with driver.wrapped():
+                with self.generations.settling():
+                    await self.db.counters.update_one({"_id": "settled"}, {"$inc": {"value": 1}}, upsert=True)
+
     async def ping(self) -> None:
         """Raise CatalogueUnavailable if the catalogue does not answer."""
         async with driver.wrapped():

@@ -69,7 +69,8 @@ class ChangeStream:
         self._wanted.set()
         try:
             try:
-                await asyncio.wait_for(self._open.wait(), _OPENS_WITHIN_S)
+                async with asyncio.timeout(_OPENS_WITHIN_S):
+                    await self._open.wait()
             except TimeoutError:
                 raise CatalogueUnavailable from None
             yield

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.byte_locks import lock, unlock
+from gateway.byte_locks import is_anothers, lock, unlock
 
 #: Studies share numbers: two that do are forgotten together, no more.
 _STUDIES = 4095
@@ -45,10 +45,10 @@ class Generations:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Map the file at `path`, which is made if it is not there."""
-        self._memory: mmap.mmap | None = None
+        """Map the file at `path`, which is made if it is not there; raise OSError if there is no room."""
+        self._file: int | None = None
         self._numbers: memoryview | None = None
-        self._own = 0  # where the numbers of this process begin
+        self._place = 0
         self._lock = threading.Lock()
         self._begun = 0
         #: What this process does not know the state of, and how many writes had begun when that was found.
@@ -56,22 +56,26 @@ class Generations:
         self._failed = 0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
-                lock(file.fileno(), _DOOR, wait=True)
-                if os.fstat(file.fileno()).st_size != _BYTES:  # new, or of another version
-                    os.ftruncate(file.fileno(), 0)
-                    os.ftruncate(file.fileno(), _BYTES)
-                self._memory = mmap.mmap(file.fileno(), _BYTES)  # keeps the locks, with a descriptor of its own
-                self._numbers = memoryview(self._memory).cast("Q")
-                self._own = _HEAD + _WIDTH * _take_place(file.fileno(), self._numbers)
-                unlock(file.fileno(), _DOOR)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._open(self._file)
+            except OSError:
+                os.close(self._file)
+                raise
+
+    def _open(self, file: int) -> None:
+        lock(file, _DOOR, wait=True)
+        numbers = _map(file)
+        self._place = _take_place(file, numbers)
+        self._numbers = numbers
+        self._inherit()
+        unlock(file, _DOOR)
 
     def close(self) -> None:
         """Give the memory and the place back; from now on nothing is current."""
-        if self._memory is not None and self._numbers is not None:
-            self._numbers.release()
+        if self._file is not None and self._numbers is not None:
             self._numbers = None
-            self._memory.close()
+            os.close(self._file)
 
     def of(self, study_uid: str | None) -> int | None:
         """The number of a study, or with None of all; None if what is read now must not be remembered."""
@@ -117,10 +121,57 @@ class Generations:
                 self._add(self._unclear, _ENDED - 1)
                 self._unclear = set()
 
+    def unsettled(self) -> bool:
+        """Whether there are writes, of this process or of one that is gone, of which nobody knows how they ended."""
+        return bool(self._unclear or self._orphaned())
+
+    @contextmanager
+    def settling(self) -> Iterator[None]:
+        """A block after which they have ended: it makes another write durable. For one at a time in a process."""
+        orphaned = [place for place in self._orphaned() if self._file is not None and lock(self._file, place)]
+        try:
+            with self.writing():
+                yield
+            for place in orphaned:
+                self._end_all(place)
+        finally:
+            for place in orphaned:
+                if self._file is not None:
+                    unlock(self._file, place)
+
+    def _orphaned(self) -> list[int]:
+        """Places with a write under way whose process is gone; the first number of a place is in each write."""
+        if self._file is None or self._numbers is None:
+            return []
+        firsts = self._numbers[_HEAD : _HEAD + _WIDTH * self._numbers[0] : _WIDTH].tolist()
+        return [
+            place
+            for place, number in enumerate(firsts)
+            if number & _UNDER_WAY and place != self._place and not is_anothers(self._file, place)
+        ]
+
+    def _inherit(self) -> None:
+        """Take over what whoever had the place before left under way, as a write that failed."""
+        for slot, number in self._under_way(self._place):
+            self._add([slot], 1 - (number & _UNDER_WAY))
+            self._unclear.add(slot)
+
+    def _end_all(self, place: int) -> None:
+        for slot, number in self._under_way(place):
+            if self._numbers is not None:
+                self._numbers[_HEAD + _WIDTH * place + slot] = (number | _UNDER_WAY) + 1
+
+    def _under_way(self, place: int) -> list[tuple[int, int]]:
+        if self._numbers is None:
+            return []
+        start = _HEAD + _WIDTH * place
+        numbers = self._numbers[start : start + _WIDTH].tolist()
+        return [(slot, number) for slot, number in enumerate(numbers) if number & _UNDER_WAY]
+
     def _add(self, slots: Iterable[int], count: int) -> None:
         if self._numbers is not None:
             for slot in slots:
-                self._numbers[self._own + slot] += count
+                self._numbers[_HEAD + _WIDTH * self._place + slot] += count
 
 
 def _slot(study_uid: str | None) -> int:
@@ -128,30 +179,34 @@ def _slot(study_uid: str | None) -> int:
 
 
 def _sum(numbers: memoryview, slot: int) -> int:
-    """The counts of a slot in all places. None ever falls, so the sum is the same only if all of them are."""
+    """The counts of a slot in all places.
+
+    Since any earlier moment without a write under way they have only grown, at the next such moment: the sum is the
+    same only if each of them is.
+    """
     return sum(numbers[_HEAD + slot : _HEAD + _WIDTH * numbers[0] : _WIDTH].tolist())
+
+
+def _map(file: int) -> memoryview:
+    """The numbers of a file, made if it is new or of another version."""
+    if os.fstat(file).st_size != _BYTES:
+        os.ftruncate(file, 0)
+        os.ftruncate(file, _BYTES)
+        os.posix_fallocate(file, 0, 8 * _HEAD)
+    return memoryview(mmap.mmap(file, _BYTES)).cast("Q")
 
 
 def _take_place(file: int, numbers: memoryview) -> int:
     """Lock a place until the file is closed, or the process ends in whatever way; raise OSError if there is none.
 
-    What those who had places before left under way is as the catalogue says.
+    It takes its room on the disk now: who writes to a hole of a full disk by memory is killed.
     """
-    free = [place for place in range(numbers[0]) if lock(file, place)]
-    for place in free:
-        _end_all(numbers, _HEAD + _WIDTH * place)
-        if place != free[0]:
-            unlock(file, place)
-    if not free:
-        if numbers[0] == _PLACES:
+    place = next((place for place in range(numbers[0]) if lock(file, place)), None)
+    if place is None:
+        place = numbers[0]
+        if place == _PLACES:
             raise OSError("There are too many processes of this gateway.")
-        free = [numbers[0]]
-        lock(file, numbers[0])
+        os.posix_fallocate(file, 8 * (_HEAD + _WIDTH * place), 8 * _WIDTH)
+        lock(file, place)
         numbers[0] += 1
-    return free[0]
-
-
-def _end_all(numbers: memoryview, start: int) -> None:
-    for position, number in enumerate(numbers[start : start + _WIDTH].tolist(), start):
-        if number & _UNDER_WAY:
-            numbers[position] = (number | _UNDER_WAY) + 1
+    return place

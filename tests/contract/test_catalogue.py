@@ -9,6 +9,8 @@ from pathlib import Path
 
 import motor.motor_asyncio  # noqa: F401 - a first import reads files, which must not happen on the loop
 import pytest
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect
 
 from dicomweb.errors import Gone, NotFound
 from dicomweb.query import AnyOf, Query
@@ -18,6 +20,7 @@ from gateway.errors import CatalogueUnavailable
 from gateway.store import changes, driver
 from gateway.store.arrivals import Position
 from gateway.store.catalogue import Catalogue
+from gateway.store.generations import Generations
 from gateway.store.search import search
 from gateway.store.turn import Turn
 from tests.conftest import Databases
@@ -187,6 +190,29 @@ async def test_without_a_turn_nobody_waits_for_ever(catalogue: Catalogue, tmp_pa
         )
         assert all(isinstance(outcome, OSError) for outcome in await asyncio.wait_for(deletions, 10))
     assert await stuck.count() == 2
+
+
+async def test_who_failed_to_store_and_stores_no_more_settles_what_is_remembered(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process remembers again what the failed write may have changed, which it cannot do before."""
+    failing = Catalogue(catalogue.connection, catalogue.db.name, generations=Generations(tmp_path / "generations"))
+    other = Generations(tmp_path / "generations")
+
+    def lost(*_: object, **__: object) -> None:
+        raise AutoReconnect("lost")
+
+    monkeypatch.setattr(Collection, "insert_many", lost)
+    with pytest.raises(CatalogueUnavailable):
+        await failing.add(row())
+    monkeypatch.undo()
+    with other.writing(["1.2.9"]):
+        pass
+    assert (other.of(None), other.of("1.2.1")) == (None, None)
+    await failing.settle()
+    assert None not in (other.of(None), other.of("1.2.1"))
+    other.close()
+    failing.generations.close()
 
 
 @pytest.fixture

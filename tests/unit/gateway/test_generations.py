@@ -77,18 +77,54 @@ def test_a_write_that_began_before_a_failure_says_nothing_of_it(path):
     assert here.of("1.2.4") is not None
 
 
-def test_who_takes_the_place_of_a_killed_writer_makes_all_current_again(path):
+def killed_while_writing(path):
     program = (
         "import os, sys, pathlib; from gateway.store.generations import Generations\n"
         f"with Generations(pathlib.Path(sys.argv[1])).writing(['{STUDY}']): os.kill(os.getpid(), 9)"
     )
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+
+
+def test_what_a_killed_writer_left_is_ended_by_the_next_write_of_who_takes_its_place(path):
     here = Generations(path)
     before = here.of(STUDY), here.of(None)
-    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    killed_while_writing(path)
+    next_one = Generations(path)
     assert here.of(STUDY) is None
-    with Generations(path).writing(["1.2.4"]):
-        assert here.of(STUDY) not in (None, before[0])
+    assert next_one.unsettled()
+    with next_one.writing(["1.2.4"]):
+        pass
+    assert here.of(STUDY) not in (None, before[0])
     assert here.of(None) not in (None, before[1])
+    assert not next_one.unsettled()
+
+
+def test_what_a_killed_writer_left_is_ended_by_any_process(path):
+    here, other = Generations(path), Generations(path)
+    before = here.of(STUDY), here.of(None)
+    killed_while_writing(path)
+    assert here.unsettled()
+    assert other.unsettled()
+    with pytest.raises(OSError, match="lost"), here.settling():
+        raise OSError("lost")
+    assert other.of(STUDY) is None
+    with here.settling():
+        assert other.of(STUDY) is None
+    assert other.of(STUDY) not in (None, before[0])
+    assert other.of(None) not in (None, before[1])
+    assert not here.unsettled()
+    with Generations(path).writing([STUDY]):  # in the place of the killed one
+        assert here.of(STUDY) is None
+
+
+def test_a_writer_that_lives_is_let_be(path):
+    here, other = Generations(path), Generations(path)
+    with other.writing([STUDY]):
+        assert not here.unsettled()
+        with here.settling():
+            pass
+        assert here.of(STUDY) is None
+    assert here.of(STUDY) is not None
 
 
 def test_writers_at_once_are_counted_each(path):

@@ -42,6 +42,30 @@ async def test_results_and_errors_come_back(threads):
     assert (await threads.run(lambda: threading.current_thread().name)).startswith("test_")
 
 
+async def test_an_error_that_no_future_takes_is_told_as_another(threads):
+    with pytest.raises(RuntimeError) as caught:
+        await asyncio.wait_for(threads.run(next, iter(())), 10)
+    assert isinstance(caught.value.__cause__, StopIteration)
+
+
+async def test_where_the_system_starts_no_more_threads_the_others_do_it_all(threads, monkeypatch):
+    calls, may_end = await held(threads, 1)
+    monkeypatch.setattr(threading.Thread, "start", _no_more)
+    calls.append(threads.run(int, "7"))
+    may_end.set()
+    assert (await asyncio.wait_for(asyncio.gather(*calls), 10))[1] == 7
+
+
+async def test_without_any_thread_a_call_fails(threads, monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", _no_more)
+    with pytest.raises(RuntimeError, match="can't start"):
+        threads.run(int, "7")
+
+
+def _no_more(_):
+    raise RuntimeError("can't start new thread")
+
+
 async def test_the_context_of_the_caller_goes_along(threads):
     name.set("mine")
     assert await threads.run(name.get) == "mine"
