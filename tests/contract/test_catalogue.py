@@ -196,8 +196,8 @@ async def test_who_failed_to_store_and_stores_no_more_settles_what_is_remembered
     catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process remembers again what the failed write may have changed, which it cannot do before."""
-    failing = Catalogue(catalogue.connection, catalogue.db.name, generations=Generations(tmp_path / "generations"))
-    other = Generations(tmp_path / "generations")
+    own, other = [await asyncio.to_thread(Generations, tmp_path / "generations") for _ in range(2)]
+    failing = Catalogue(catalogue.connection, catalogue.db.name, generations=own)
 
     def lost(*_: object, **__: object) -> None:
         raise AutoReconnect("lost")
@@ -212,7 +212,7 @@ async def test_who_failed_to_store_and_stores_no_more_settles_what_is_remembered
     await failing.settle()
     assert None not in (other.of(None), other.of("1.2.1"))
     other.close()
-    failing.generations.close()
+    own.close()
 
 
 @pytest.fixture
