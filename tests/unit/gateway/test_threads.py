@@ -58,9 +58,10 @@ async def test_where_the_system_starts_no_more_threads_the_others_do_it_all(thre
 
 
 async def test_without_any_thread_a_call_fails(threads, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start"):
+    with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", _no_more)
-        threads.run(int, "7")
+        with pytest.raises(RuntimeError, match="can't start"):
+            threads.run(int, "7")
 
 
 def _no_more(_):
