@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydicom.datadict import dictionary_VR
@@ -20,7 +21,7 @@ _ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
 
 
 def ready(level: Level, attributes: Mapping[str, Any], resource: Resource) -> bytes:
-    """The text of an item of a search that asks for no attributes and whose path names what is above the resource."""
+    """The text of an item of a search that asks for default attributes alone and whose path names what is above."""
     defaults = _defaults(Query(level, "", ""))
     return ready_text(_ascending(defaults, {tag: attributes.get(tag) for tag in defaults}), resource.path)
 
@@ -43,9 +44,14 @@ def instance_number(attributes: Mapping[str, Any]) -> int:
 
 
 def are_ready(query: Query) -> bool:
-    """Whether the items of an answer are ready in their rows."""
+    """Whether the items of an answer are ready in their rows: nothing is asked for that their texts may lack."""
     named = {Level.STUDY: True, Level.SERIES: query.study_uid, Level.INSTANCE: query.study_uid and query.series_uid}
-    return query.include == frozenset() and bool(named[query.level])
+    return query.include is not None and query.include <= _ready_paths(query.level) and bool(named[query.level])
+
+
+@cache
+def _ready_paths(level: Level) -> frozenset[TagPath]:
+    return frozenset((tag,) for tag in _defaults(Query(level, "", "")))
 
 
 def fields(query: Query) -> dict[str, int]:

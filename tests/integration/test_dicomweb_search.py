@@ -62,6 +62,27 @@ async def test_matching(client, studies, query, found):
     assert len(await response.json(content_type=None)) == found
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "studies?PatientID=MRN-*",
+        "studies?StudyDate=20200101-20241231&AccessionNumber=B",
+        "studies?ModalitiesInStudy=CT&PatientName=*",
+        "studies?includefield=StudyDescription&includefield=00080201",
+        "studies?StudyDescription=*&PatientID=MRN-?",
+        "studies/{study}/series?Modality=MR,CT",
+        "studies/{study}/series?SeriesNumber=3&includefield=SeriesDescription&includefield=00400244",
+        "studies/{study}/series/{series}/instances?InstanceNumber=1&SOPClassUID=1.2.840.10008.5.1.4.1.1.2",
+        "studies/{study}/series/{series}/instances?includefield=NumberOfFrames&includefield=Rows",
+    ],
+)
+async def test_items_are_the_same_whether_they_are_kept_ready_or_made(client, studies, path):
+    path = "/dicomweb/" + path.format(study=studies[0].StudyInstanceUID, series=studies[0].SeriesInstanceUID)
+    made = await bodies(client, f"{path}&includefield=ProcedureCodeSequence")  # which none has
+    assert made
+    assert await bodies(client, path) == made
+
+
 @pytest.mark.parametrize("separator", ["%2C", "%5C", ",", "\\"])
 async def test_lists_of_uids(client, studies, separator):
     uids = separator.join([studies[0].StudyInstanceUID, studies[3].StudyInstanceUID, "1.2.3"])
