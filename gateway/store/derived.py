@@ -76,7 +76,7 @@ def _series(scheme: Scheme, pair: Pair, group: Document, header: Mapping[str, Do
         "study_uid": study_uid,
         "series_uid": series_uid,
         "attributes": attributes,
-        "item": items.ready(Level.SERIES, attributes, Resource(study_uid, series_uid)),
+        "item": items.ready(Level.SERIES, header["study"] | attributes, Resource(study_uid, series_uid)),
         "keys": scheme.search_keys(attributes, Level.SERIES),
         "study": header["study"],
         "image_type": header["instance"].get("00080008", {}).get("Value", []),

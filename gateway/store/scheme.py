@@ -29,8 +29,8 @@ from dicomweb.resource import Level
 from gateway.errors import ConfigurationError
 from gateway.store.rows import LEVEL_ATTRIBUTES, Attributes
 
-#: Counts up whenever keys are derived in another way.
-DERIVATION = 4
+#: Counts up whenever keys, or texts of search results, are derived in another way.
+DERIVATION = 5
 #: With the standard keys and two indexes for a name or a date this stays below MongoDB's 64 indexes a collection.
 MAX_EXTRA = 16
 #: Stands between the values of a text that holds several; it is no character of DICOM text (PS3.5 section 6.1.3).

@@ -11,9 +11,10 @@ STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 @pytest.fixture
 async def studies(client):
     """Two studies: Quixote's with two series (CT of two images, MR of one), Panza's with one image."""
-    first = ct()
-    second = ct(StudyInstanceUID=first.StudyInstanceUID, SeriesInstanceUID=first.SeriesInstanceUID, InstanceNumber=2)
-    magnetic = ct(StudyInstanceUID=first.StudyInstanceUID, Modality="MR", SeriesNumber=3)
+    first = ct(TimezoneOffsetFromUTC="+0100")
+    same = {"StudyInstanceUID": first.StudyInstanceUID, "TimezoneOffsetFromUTC": "+0100"}
+    second = ct(**same, SeriesInstanceUID=first.SeriesInstanceUID, InstanceNumber=2)
+    magnetic = ct(**same, Modality="MR", SeriesNumber=3)
     other = ct(PatientName="Panza^Sancho", PatientID="MRN-1", StudyDate="20220101", AccessionNumber="B")
     response = await store(client, first, second, magnetic, other)
     assert response.status == 200
@@ -81,6 +82,11 @@ async def test_items_are_the_same_whether_they_are_kept_ready_or_made(client, st
     made = await bodies(client, f"{path}&includefield=ProcedureCodeSequence")  # which none has
     assert made
     assert await bodies(client, path) == made
+
+
+async def test_the_time_zone_of_a_series_is_told(client, studies):
+    found = await bodies(client, f"/dicomweb/studies/{studies[0].StudyInstanceUID}/series")
+    assert values(found, "00080201") == ["+0100", "+0100"]
 
 
 @pytest.mark.parametrize("separator", ["%2C", "%5C", ",", "\\"])
