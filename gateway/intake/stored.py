@@ -213,10 +213,7 @@ def _rewritten(header: Header, profile: Deidentify) -> StoredHeader:
     class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name) for name in NAMES)
     syntax = _stored_syntax(header)
     vr = _pixel_vr(header.pixels, bits_allocated=_int(ds.get("BitsAllocated")))
-    before, after = (
-        _start(class_uid, instance_uid, syntax),
-        _pixel_head(header.pixels, vr),
-    )
+    before, after = _start(class_uid, instance_uid, syntax), _pixel_head(header.pixels, vr)
     head = rewritten(ds, before, after)
     if not header.encoding.little:  # the JSON is made of little endian values
         ds = dcmread(BytesIO(head), stop_before_pixels=True)
