@@ -46,7 +46,9 @@ _MALLOC = {-1: 8 << 20, -3: 4 << 20, -8: 4}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOL
 _END_WITHIN_S = 12
 _SWEEP_EVERY_S = 3600.0
 _DELETIONS_EVERY_S = 10.0
+#: Series and studies are derived soon after they changed, so that few searches have to.
 _DERIVE_EVERY_S = 1.0
+#: It is found out soon how writes ended that failed here, or whose process was killed.
 _SETTLE_EVERY_S = 1.0
 
 
@@ -81,7 +83,7 @@ async def _run(assignment: Assignment) -> None:
 async def _work(assignment: Assignment) -> None:
     try:
         async with open_core(assignment.settings, assignment.uri, assignment.key) as core:
-            settling = asyncio.create_task(_settle(core), name="settling")
+            settling = asyncio.create_task(_regularly(_SETTLE_EVERY_S, core.catalogue.settle, "settling"))
             try:
                 await _ROLES[assignment.role](assignment, core)
             finally:
@@ -124,7 +126,7 @@ async def _dispatch(assignment: Assignment, core: Core) -> None:
     _announce(assignment)
     async with asyncio.TaskGroup() as group:
         group.create_task(_sweep(core))
-        group.create_task(_derive(core))
+        group.create_task(_regularly(_DERIVE_EVERY_S, core.catalogue.complete, "deriving"))
         group.create_task(_build_keys(core))
         group.create_task(_run_plugins(core) if core.settings.ray.enabled else _follow_deletions(core))
 
@@ -158,28 +160,16 @@ async def _sweep(core: Core) -> None:
             logger.exception("sweeping failed")
 
 
-async def _derive(core: Core) -> None:
-    """Derive series and studies soon after they changed, so that few searches have to."""
+async def _regularly(every_s: float, step: Callable[[], Awaitable[None]], name: str) -> None:
+    """Take a step now and then, whether or not the catalogue can be reached: the next may succeed."""
     while True:
-        await asyncio.sleep(_DERIVE_EVERY_S)
+        await asyncio.sleep(every_s)
         try:
-            await core.catalogue.complete()
+            await step()
         except CatalogueUnavailable:
             continue
-        except Exception:  # sweeping and runs go on
-            logger.exception("deriving failed")
-
-
-async def _settle(core: Core) -> None:
-    """Find out soon how writes ended that failed here, or whose process was killed."""
-    while True:
-        await asyncio.sleep(_SETTLE_EVERY_S)
-        try:
-            await core.catalogue.settle()
-        except CatalogueUnavailable:
-            continue
-        except Exception:
-            logger.exception("settling failed")
+        except Exception:  # whatever else the process does goes on
+            logger.exception("%s failed", name)
 
 
 async def _build_keys(core: Core) -> None:
