@@ -17,11 +17,15 @@ from tests.conftest import Databases
 
 @asynccontextmanager
 async def opened(
-    mongod_uri: str, databases: Databases, driver_name: Literal["pymongo", "motor"] = "pymongo"
+    mongod_uri: str,
+    databases: Databases,
+    driver_name: Literal["pymongo", "motor"] = "pymongo",
+    *,
+    replace: bool = False,
 ) -> AsyncIterator[Catalogue]:
     connection = driver.connect(MongoSettings(driver=driver_name), mongod_uri)
     with databases.one() as name:
-        catalogue = Catalogue(connection, name)
+        catalogue = Catalogue(connection, name, replace=replace)
         await catalogue.start()
         yield catalogue
         await catalogue.close()

@@ -217,13 +217,8 @@ async def test_who_failed_to_store_and_stores_no_more_settles_what_is_remembered
 
 @pytest.fixture
 async def replacing(mongod_uri: str, databases: Databases) -> AsyncIterator[Catalogue]:
-    connection = driver.connect(MongoSettings(), mongod_uri)
-    with databases.one() as name:
-        catalogue = Catalogue(connection, name, replace=True)
-        await catalogue.start()
+    async with opened(mongod_uri, databases, replace=True) as catalogue:
         yield catalogue
-        await catalogue.close()
-    await driver.close(connection)
 
 
 async def test_more_changes_at_once_than_asyncio_has_threads(replacing: Catalogue) -> None:
