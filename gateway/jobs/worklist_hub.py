@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -17,8 +16,6 @@ from gateway.errors import CatalogueUnavailable
 from gateway.jobs.queue import Database
 from gateway.jobs.workitems import WorkitemStore
 from gateway.store.change_stream import ChangeStream
-
-logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 200
 #: Events that may wait for one connection; one that is slower is closed, and may come again.
