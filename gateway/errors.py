@@ -19,3 +19,7 @@ class StoreUnavailable(Unavailable):
 
 class CatalogueUnavailable(Unavailable):
     """The catalogue cannot be reached; try again shortly."""
+
+
+class VaultError(IsthmusError):
+    """What is sealed cannot be opened: it was sealed with another key, belongs elsewhere, or was changed."""
