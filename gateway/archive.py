@@ -76,6 +76,7 @@ class Archive:
         self._workers = workers
         self._metadata = MetadataReader(catalogue, objects, workers.run, root)
         self._key = key
+        self._deid = (key, settings.deid.profiles_dir)
         self._digest_key = derive(key, "sameness")
         self._memory = HeaderMemory()
         ingest = settings.ingest
@@ -112,7 +113,7 @@ class Archive:
         """How workitems that `source` sends are de-identified; None if they are kept as they are."""
         name = self.profile_of(source)
         if name not in self._treatments:
-            self._treatments[name] = await self._workers.run(WorkitemDeidentifier.load, name, self._key)
+            self._treatments[name] = await self._workers.run(WorkitemDeidentifier.load, name, *self._deid)
         return self._treatments[name]
 
     async def ingest(self, part: AsyncIterator[bytes], source: Source, *, study_uid: str | None = None) -> StoreOutcome:
@@ -208,7 +209,7 @@ class Archive:
 
     async def _profile(self, name: str) -> Deidentifier:
         if name not in self._profiles:
-            self._profiles[name] = await self._workers.run(Deidentifier.load, name, self._key)
+            self._profiles[name] = await self._workers.run(Deidentifier.load, name, *self._deid)
         return self._profiles[name]
 
 

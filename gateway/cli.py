@@ -196,7 +196,7 @@ def _deid(settings: Settings, options: argparse.Namespace) -> int:
 
     quiet_pydicom()
     key = load_or_create_key(settings.deid, settings.data.dir)
-    rows = preview(options.file, options.profile or settings.ingest.profile, key)
+    rows = preview(options.file, options.profile or settings.ingest.profile, key, settings.deid.profiles_dir)
     width = shutil.get_terminal_size((140, 24)).columns
     column = max(16, (width - 60) // 2)
     for row in rows:

@@ -110,10 +110,11 @@ class IngestSettings:
 
 @dataclass(frozen=True, slots=True)
 class DeidSettings:
-    """Keys of the de-identification."""
+    """Keys and profiles of the de-identification."""
 
     key: str = field(default="", repr=False)
     key_file: Path | None = None
+    profiles_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

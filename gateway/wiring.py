@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway.archive import Archive
 from gateway.config import Settings
+from gateway.deid.profile import load_profile
 from gateway.intake.rewrite import quiet_pydicom
 from gateway.store import driver
 from gateway.store.cached import CachedStore
@@ -60,10 +61,17 @@ def generations_file(settings: Settings) -> Path | None:
     return None if settings.mongodb.uri else settings.data.dir / "catalogue.generations"
 
 
+def _check_profiles(settings: Settings) -> None:
+    """Read every profile that the settings name, so that a fault in one shows before the first object comes."""
+    for name in {settings.ingest.profile, *settings.ingest.sources.values()}:
+        load_profile(name, settings.deid.profiles_dir)
+
+
 @asynccontextmanager
 async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[Core]:
     """Connect to the catalogue at `uri` and to the object store; raise ConfigurationError or Unavailable."""
     quiet_pydicom()
+    await asyncio.to_thread(_check_profiles, settings)
     scheme = Scheme(settings.search.extra_keys)
     workers = Workers()
     connection = driver.connect(settings.mongodb, uri)

@@ -19,6 +19,9 @@ SHIPPED = Path(__file__).parent / "profiles"
 #: Options of PS3.15 Annex E that a profile may name, with their code of CID 7050 and its meaning.
 OPTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "clean-pixel-data": ("113101", "Clean Pixel Data Option"),
+        "clean-recognizable-visual-features": ("113102", "Clean Recognizable Visual Features Option"),
+        "clean-graphics": ("113103", "Clean Graphics Option"),
         "clean-structured-content": ("113104", "Clean Structured Content Option"),
         "clean-descriptors": ("113105", "Clean Descriptors Option"),
         "retain-full-dates": ("113106", "Retain Longitudinal Temporal Information Full Dates Option"),
@@ -30,8 +33,12 @@ OPTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "retain-institution-identity": ("113112", "Retain Institution Identity Option"),
     }
 )
+#: Options that are stated of an object only where they were carried out on it: not all have pixels to look at.
+PIXEL_OPTIONS = frozenset({"clean-pixel-data", "clean-recognizable-visual-features"})
+#: What is done with encapsulated documents.
+DOCUMENTS = ("refuse", "replace")
 ACTIONS = ("keep", "clean", "empty", "remove", "dummy")
-_KEYS = {"title": str, "deidentify": bool, "options": list, "rules": dict}
+_KEYS = {"title": str, "deidentify": bool, "options": list, "documents": str, "rules": dict}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 #: Attributes that always carry the pseudonym.
 _PATIENT = {0x00100010: "PatientName", 0x00100020: "PatientID"}
@@ -39,12 +46,13 @@ _PATIENT = {0x00100010: "PatientName", 0x00100020: "PatientID"}
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a profile asks for. `rules` maps tags to one of ACTIONS."""
+    """What a profile asks for. `rules` maps tags to one of ACTIONS; `documents` is one of DOCUMENTS."""
 
     name: str
     title: str
     deidentify: bool = True
     options: frozenset[str] = frozenset()
+    documents: str = "refuse"
     rules: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -87,11 +95,15 @@ def _parse(name: str, content: Mapping[str, Any], file: Path) -> Profile:
             raise ConfigurationError(f"options in {file}: {option!r} is not one of {', '.join(OPTIONS)}.")
     if {"modified-dates", "retain-full-dates"} <= set(options):
         raise ConfigurationError(f"options in {file}: choose one of modified-dates and retain-full-dates.")
+    documents = content.get("documents", "refuse")
+    if documents not in DOCUMENTS:
+        raise ConfigurationError(f"documents in {file} must be one of {', '.join(DOCUMENTS)}.")
     return Profile(
         name=name,
         title=content.get("title", name),
         deidentify=content.get("deidentify", True),
         options=frozenset(options),
+        documents=documents,
         rules=MappingProxyType(_rules(content.get("rules", {}), file)),
     )
 

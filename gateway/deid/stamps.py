@@ -14,7 +14,7 @@ from pydicom.tag import BaseTag
 from pydicom.values import convert_SQ
 
 from gateway.deid.items import ItemEncoder
-from gateway.deid.profile import OPTIONS, Profile
+from gateway.deid.profile import OPTIONS, PIXEL_OPTIONS, Profile
 from gateway.deid.values import Element, elements_of, make, raw_text, read
 
 _BASIC: Final = ("113100", "Basic Application Confidentiality Profile")
@@ -72,7 +72,7 @@ def anonymous_code() -> Dataset:
 
 def _methods(options: frozenset[str], earlier: frozenset[str]) -> list[Dataset]:
     """Codes of CID 7050 for the profile and each option, and of what was done to the pixels before."""
-    codes = dict([_BASIC, *(OPTIONS[option] for option in options)])
+    codes = dict([_BASIC, *(OPTIONS[option] for option in options - PIXEL_OPTIONS)])
     codes |= {code: _LASTING[code] for code in earlier}
     return [_code(code, "DCM", codes[code]) for code in sorted(codes)]
 

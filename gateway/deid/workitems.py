@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -57,9 +58,9 @@ class WorkitemDeidentifier:
         self._deid = deidentifier
 
     @classmethod
-    def load(cls, profile_name: str, key: bytes) -> WorkitemDeidentifier | None:
-        """The de-identifier of a profile; None for one that keeps everything."""
-        profile = load_profile(profile_name)
+    def load(cls, profile_name: str, key: bytes, directory: Path | None = None) -> WorkitemDeidentifier | None:
+        """The de-identifier of a profile of `directory`, or of those that ship; None for one that keeps everything."""
+        profile = load_profile(profile_name, directory)
         if not profile.deidentify:
             return None
         return cls(Deidentifier(replace(profile, rules=_OPERATIONAL | dict(profile.rules)), key))
