@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -21,8 +21,12 @@ from urllib.parse import urlsplit
 from gateway.errors import ConfigurationError
 
 ENV_PREFIX = "ISTHMUS_"
+#: Sections whose keys are names of the user's choice.
+_TABLES = frozenset({"remotes"})
 _ORIGIN = r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 _PATH = r"(/[A-Za-z0-9._~-]+)*/?"
+_AE_TITLE = r"(?! )[ -\[\]-~]{1,16}(?<! )"  # PS3.5 section 6.2: no backslash, no control characters
+_REMOTE_NAME = r"[a-z0-9][a-z0-9_-]{0,31}"  # names of environment variables tell no case apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,26 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A DICOM node that objects may be sent to."""
+
+    ae_title: str
+    address: Address
+
+    @classmethod
+    def parse(cls, text: str) -> Remote:
+        """Read `AET@HOST:PORT`."""
+        title, separator, place = text.rpartition("@")
+        address = Address.parse(place)
+        if not separator or not re.fullmatch(_AE_TITLE, title) or not address.port or place.startswith(":"):
+            raise ValueError("expected AET@HOST:PORT, for example PACS@10.1.2.3:104")
+        return cls(title, address)
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.address}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +139,15 @@ class DeidSettings:
     key: str = field(default="", repr=False)
     key_file: Path | None = None
     profiles_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineSettings:
+    """Where what was refused is kept, sealed."""
+
+    dir: Path | None = None
+    max_mb: int = 10_240
+    keep_days: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +232,8 @@ class Settings:
     auth: AuthSettings = AuthSettings()
     ingest: IngestSettings = field(default_factory=IngestSettings)
     deid: DeidSettings = DeidSettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
+    remotes: Mapping[str, Remote] = field(default_factory=dict)
     mongodb: MongoSettings = MongoSettings()
     storage: StorageSettings = StorageSettings()
     search: SearchSettings = SearchSettings()
@@ -235,6 +270,23 @@ def load(
         raise ConfigurationError(f"Unknown setting {key} in {source}; conf/isthmus.toml lists all of them.")
     _validate(settings)
     return settings
+
+
+def forget_secrets(environ: MutableMapping[str, str]) -> None:
+    """Take settings that are secrets out of an environment, so that programs that are started do not inherit them."""
+    for name in [name for name in environ if name.startswith(ENV_PREFIX) and "__" in name]:
+        path = name.removeprefix(ENV_PREFIX).lower().split("__")
+        if _is_secret(Settings, path):
+            del environ[name]
+
+
+def _is_secret(section: Any, path: list[str]) -> bool:
+    """Whether a setting is left out where its section is shown."""
+    found = next((item for item in dataclasses.fields(section) if item.name == path[0]), None)
+    if found is None or len(path) == 1:
+        return found is not None and not found.repr
+    kind = get_type_hints(section)[found.name]
+    return dataclasses.is_dataclass(kind) and _is_secret(kind, path[1:])
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -274,13 +326,20 @@ def _build(section: Any, values: dict[str, tuple[Any, str]], prefix: str) -> Any
         kind = hints[item.name]
         if dataclasses.is_dataclass(kind) and kind is not Address:
             given[item.name] = _build(kind, values, f"{key}.")
+        elif key in _TABLES:
+            names = [name for name in values if name.startswith(f"{key}.")]
+            given[item.name] = {name.removeprefix(f"{key}."): _take(values, name, get_args(kind)[1]) for name in names}
         elif key in values:
-            value, source = values.pop(key)
-            try:
-                given[item.name] = _convert(value, kind)
-            except (ValueError, TypeError) as exc:
-                raise ConfigurationError(f"{key} in {source} is not valid: {exc}.") from exc
+            given[item.name] = _take(values, key, kind)
     return section(**given)
+
+
+def _take(values: dict[str, tuple[Any, str]], key: str, kind: Any) -> Any:
+    value, source = values.pop(key)
+    try:
+        return _convert(value, kind)
+    except (ValueError, TypeError) as exc:
+        raise ConfigurationError(f"{key} in {source} is not valid: {exc}.") from exc
 
 
 def _convert(value: Any, kind: Any) -> Any:
@@ -299,8 +358,8 @@ def _convert(value: Any, kind: Any) -> Any:
         return {str(name): str(item) for name, item in table.items()}
     if kind is bool:
         return _boolean(value)
-    if kind is Address:
-        return Address.parse(value)
+    if kind in (Address, Remote):
+        return kind.parse(str(value))
     if kind in (int, float) and isinstance(value, bool):
         raise ValueError("expected a number")
     return kind(value)
@@ -342,6 +401,10 @@ def _validate(settings: Settings) -> None:
         raise ConfigurationError("http.workers must be at least 1.")
     if settings.ingest.max_uploads < 1:
         raise ConfigurationError("ingest.max_uploads must be at least 1.")
+    if settings.quarantine.max_mb < 1 or settings.quarantine.keep_days < 0:
+        raise ConfigurationError("quarantine.max_mb must be at least 1, quarantine.keep_days 0 or more.")
+    if not all(re.fullmatch(_REMOTE_NAME, name) for name in settings.remotes):
+        raise ConfigurationError("remotes must have names of lower-case letters, digits, _ and -, such as pacs-1.")
     if settings.worklist.keep_hours < 0:
         raise ConfigurationError("worklist.keep_hours must be 0 or more.")
     if not 1 <= len(settings.dicom.ae_title.strip()) <= 16:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Address, Settings, load
+from gateway.config import Address, Remote, Settings, load
 from gateway.errors import ConfigurationError
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -26,7 +26,7 @@ def keys(section: object, prefix: str = "") -> set[str]:
 def documented(tree: dict, prefix: str = "") -> set[str]:
     found = set()
     for name, value in tree.items():
-        nested = isinstance(value, dict) and name != "sources"
+        nested = isinstance(value, dict) and name not in ("sources", "remotes")
         found |= documented(value, f"{prefix}{name}.") if nested else {prefix + name}
     return found
 
@@ -48,6 +48,18 @@ def test_precedence(tmp_path: Path) -> None:
     assert settings.ingest.sources == {"CT1": "none"}
 
 
+def test_remotes_come_from_file_and_environment(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text('[remotes]\npacs = "PACS@10.1.2.3:104"\nold = "OLD@old.example.org:104"\n')
+    settings = load(file, {"ISTHMUS_REMOTES__OLD": "NEW ONE@[::1]:11112", "ISTHMUS_REMOTES__THIRD": "T@h:1"})
+    assert settings.remotes == {
+        "pacs": Remote("PACS", Address("10.1.2.3", 104)),
+        "old": Remote("NEW ONE", Address("::1", 11112)),
+        "third": Remote("T", Address("h", 1)),
+    }
+    assert [str(settings.remotes[name]) for name in ("pacs", "old")] == ["PACS@10.1.2.3:104", "NEW ONE@[::1]:11112"]
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -65,6 +77,14 @@ def test_precedence(tmp_path: Path) -> None:
         ({"ISTHMUS_HTTP__PUBLIC_URL": "https://pacs.example.org/?a=b"}, "http.public_url"),
         ({"ISTHMUS_HTTP__CORS_ORIGINS": "https://viewer.example.org/"}, "http.cors_origins"),
         ({"ISTHMUS_RAY__ENABLED": "perhaps"}, "true or false"),
+        ({"ISTHMUS_QUARANTINE__MAX_MB": "0"}, "quarantine.max_mb"),
+        ({"ISTHMUS_REMOTES__PACS": "PACS"}, "remotes.pacs in the environment (ISTHMUS_REMOTES__PACS)"),
+        ({"ISTHMUS_REMOTES__PACS": "10.1.2.3:104"}, "AET@HOST:PORT"),
+        ({"ISTHMUS_REMOTES__PACS": "PACS@:104"}, "AET@HOST:PORT"),
+        ({"ISTHMUS_REMOTES__PACS": "PACS@10.1.2.3:0"}, "AET@HOST:PORT"),
+        ({"ISTHMUS_REMOTES__PACS": "A\\B@10.1.2.3:104"}, "AET@HOST:PORT"),
+        ({"ISTHMUS_REMOTES__PACS": "ABCDEFGHIJKLMNOPQ@10.1.2.3:104"}, "AET@HOST:PORT"),
+        ({"ISTHMUS_REMOTES__MY PACS": "PACS@10.1.2.3:104"}, "remotes must have names"),
     ],
 )
 def test_refusals_say_what_to_do(environment: dict[str, str], said: str) -> None:
