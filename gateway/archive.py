@@ -131,7 +131,9 @@ class Archive:
         limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
         profile = await self._profile(self.profile_of(source))
         treatment = Treatment(profile, self._elements, self._digest_key, limits)
-        attempt = Ingest(self.catalogue, self.objects, self._workers, treatment, self._memory, str(source))
+        # Without identity it is kept how an object came, not from where: an AE title may name a ward or a doctor.
+        kept = str(source) if profile.is_identity else source.kind
+        attempt = Ingest(self.catalogue, self.objects, self._workers, treatment, self._memory, kept)
         if len(self._attempts) >= _MAX_SOURCES:
             self._attempts.clear()
         self._attempts[source] = attempt

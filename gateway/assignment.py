@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.config import Settings
@@ -21,8 +21,8 @@ class Assignment:
 
     role: Role
     settings: Settings
-    uri: str
-    key: bytes
+    uri: str = field(repr=False)
+    key: bytes = field(repr=False)
     dicom_address: str
     demo: bool
     listener: int = -1

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import platform
+import resource
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from dicomweb.errors import IsthmusError
 from gateway import __version__, logs
-from gateway.config import Settings, load
+from gateway.config import Settings, forget_secrets, load
 from gateway.errors import ConfigurationError
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load(options.config, os.environ, _overrides(options))
     except ConfigurationError as exc:
         return _complain(exc.message, WRONG_USAGE)
+    _keep_to_ourselves()
     try:
         result: int = options.run(settings, options)
     except KeyboardInterrupt:
@@ -41,6 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(_first(known).message, FAILED)
     return result
+
+
+def _keep_to_ourselves() -> None:
+    """Leave nothing in memory to files and programs that are not ours: no core dumps, no secrets in the environment."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    forget_secrets(os.environ)
+    logs.configure("warning", "isthmus")
 
 
 def _complain(sentence: str, code: int) -> int:
@@ -224,7 +233,6 @@ async def _core(settings: Settings) -> AsyncIterator[Any]:
     from gateway.store.embedded import EmbeddedMongo, running_uri
     from gateway.wiring import open_core
 
-    logs.configure("warning", "isthmus")
     key = load_or_create_key(settings.deid, settings.data.dir)
     async with AsyncExitStack() as stack:
         uri: str | None = settings.mongodb.uri or await asyncio.to_thread(running_uri, settings.data.dir)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.hdrs import METH_ALL
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
@@ -23,14 +24,15 @@ REQUESTS = Counter("isthmus_http_requests_total", "Requests answered", ["method"
 SECONDS = Histogram("isthmus_http_request_seconds", "Time to answer", ["route"])
 _RETRY_AFTER_S = "2"
 _EXPOSED = "Warning, ETag, Accept-Ranges, Content-Location, Content-Range, Location, Retry-After, X-Request-ID"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+#: An id that a caller may give: a UUID or the id of a W3C trace. It is logged, and any other may hold a name.
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id and write its summary line: the route's pattern, never a path or a query."""
     given = request.headers.get("X-Request-ID", "")
-    request_id.set(given if _REQUEST_ID.match(given) else os.urandom(6).hex())
+    request_id.set(given if _REQUEST_ID.fullmatch(given) else os.urandom(6).hex())
     started = time.perf_counter()
     status = 499
     try:
@@ -45,12 +47,13 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         seconds = time.perf_counter() - started
         route = route_name(request)
-        requests, durations = _metrics(request.method, route, status)
+        method = request.method if request.method in METH_ALL else "other"
+        requests, durations = _metrics(method, route, status)
         requests.inc()
         durations.observe(seconds)
         level = logging.DEBUG if status < HTTPStatus.BAD_REQUEST else logging.INFO
         if logger.isEnabledFor(level):
-            logger.log(level, "%s %s %d %.1f ms", request.method, route, status, 1000 * seconds)
+            logger.log(level, "%s %s %d %.1f ms", method, route, status, 1000 * seconds)
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ What fits `WHOLE_BYTES`, as most CT and MR images do, is done in one call.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dicomweb.errors import BadRequest, Conflict, NotDicom, Refused, TooLarge
 from dicomweb.pixels.frames import FrameTable
@@ -35,7 +35,7 @@ class Treatment:
 
     profile: Deidentify
     elements: Elements
-    digest_key: bytes
+    digest_key: bytes = field(repr=False)
     limits: IngestLimits
 
 
