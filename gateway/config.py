@@ -289,23 +289,6 @@ def _is_secret(section: Any, path: list[str]) -> bool:
     return dataclasses.is_dataclass(kind) and _is_secret(kind, path[1:])
 
 
-def forget_secrets(environ: MutableMapping[str, str]) -> None:
-    """Take settings that are secrets out of an environment, so that programs that are started do not inherit them."""
-    for name in [name for name in environ if name.startswith(ENV_PREFIX) and "__" in name]:
-        path = name.removeprefix(ENV_PREFIX).lower().split("__")
-        if _is_secret(Settings, path):
-            del environ[name]
-
-
-def _is_secret(section: Any, path: list[str]) -> bool:
-    """Whether a setting is left out where its section is shown."""
-    found = next((item for item in dataclasses.fields(section) if item.name == path[0]), None)
-    if found is None or len(path) == 1:
-        return found is not None and not found.repr
-    kind = get_type_hints(section)[found.name]
-    return dataclasses.is_dataclass(kind) and _is_secret(kind, path[1:])
-
-
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
