@@ -13,10 +13,12 @@ from dicomweb.ports import Metadata, SearchPage, StoredInstance, StoreOutcome
 from dicomweb.query import Query, SearchKeys
 from dicomweb.resource import Resource
 from dicomweb.storing.uploads import Uploads
+from gateway.assignment import Keys
 from gateway.config import Settings
 from gateway.deid.anonymizer import Anonymizer
 from gateway.deid.engine import Deidentifier
 from gateway.deid.keys import derive
+from gateway.deid.vault import Vault
 from gateway.deid.workitems import WorkitemDeidentifier
 from gateway.errors import ObjectNotFound
 from gateway.intake.attempt import Ingest
@@ -67,7 +69,7 @@ class Archive:
     """Everything that is stored. `for_source` gives it as `dicomweb.ports.Archive`, bound to where objects come."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, objects: ObjectStore, workers: Workers, *, key: bytes, root: str
+        self, settings: Settings, catalogue: Catalogue, objects: ObjectStore, workers: Workers, *, keys: Keys, root: str
     ) -> None:
         self.catalogue = catalogue
         self.key_states = KeyStates(catalogue.db, catalogue.scheme)
@@ -75,7 +77,9 @@ class Archive:
         self._settings = settings
         self._workers = workers
         self._metadata = MetadataReader(catalogue, objects, workers.run, root)
-        self._key = key
+        self._key = key = keys.deid
+        #: Seals what identifies, and opens it for those who may know.
+        self.vault = Vault(keys.vault, keys.previous)
         self._deid = (key, settings.deid.profiles_dir)
         self._digest_key = derive(key, "sameness")
         self._memory = HeaderMemory()

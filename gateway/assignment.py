@@ -12,6 +12,15 @@ Role = Literal["setup", "http", "dicom", "jobs"]
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """The secrets of a gateway, 32 bytes each: one to pseudonymise, one to seal, and what was sealed with before."""
+
+    deid: bytes = field(repr=False)
+    vault: bytes = field(repr=False)
+    previous: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """One role, and what it takes.
 
@@ -22,7 +31,7 @@ class Assignment:
     role: Role
     settings: Settings
     uri: str = field(repr=False)
-    key: bytes = field(repr=False)
+    keys: Keys = field(repr=False)
     dicom_address: str
     demo: bool
     listener: int = -1

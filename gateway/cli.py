@@ -228,18 +228,18 @@ def _doctor(settings: Settings, _: argparse.Namespace) -> int:
 @asynccontextmanager
 async def _core(settings: Settings) -> AsyncIterator[Any]:
     """The archive, by the catalogue of the gateway that runs on this data folder, else started for the command."""
-    from gateway.deid.keys import load_or_create_key
-    from gateway.opening import check_key
+    from gateway.deid.keys import load_keys
+    from gateway.opening import check_keys
     from gateway.store.embedded import EmbeddedMongo, running_uri
     from gateway.wiring import open_core
 
-    key = load_or_create_key(settings.deid, settings.data.dir)
+    keys = load_keys(settings, settings.data.dir)
     async with AsyncExitStack() as stack:
         uri: str | None = settings.mongodb.uri or await asyncio.to_thread(running_uri, settings.data.dir)
         if not uri:
             uri = (await stack.enter_async_context(EmbeddedMongo(settings.mongodb, settings.data.dir))).uri
-        core = await stack.enter_async_context(open_core(settings, uri, key))
-        await check_key(core, key)
+        core = await stack.enter_async_context(open_core(settings, uri, keys))
+        await check_keys(core, keys)
         yield core
 
 

@@ -133,12 +133,26 @@ class IngestSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class DeidSettings:
-    """Keys and profiles of the de-identification."""
+class KeySettings:
+    """Where a key is: here, in a file, or with a service that a command asks; one of them, or none."""
 
     key: str = field(default="", repr=False)
     key_file: Path | None = None
+    key_command: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeidSettings(KeySettings):
+    """Key and profiles of the de-identification."""
+
     profiles_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSettings(KeySettings):
+    """Keys that identity is sealed with."""
+
+    previous_key_files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +246,7 @@ class Settings:
     auth: AuthSettings = AuthSettings()
     ingest: IngestSettings = field(default_factory=IngestSettings)
     deid: DeidSettings = DeidSettings()
+    vault: VaultSettings = VaultSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
     remotes: Mapping[str, Remote] = field(default_factory=dict)
     mongodb: MongoSettings = MongoSettings()
@@ -352,7 +367,8 @@ def _convert(value: Any, kind: Any) -> Any:
     if type(None) in arguments:
         return None if value == "" else _convert(value, next(a for a in arguments if a is not type(None)))
     if origin is tuple:
-        return tuple(value.split(",") if isinstance(value, str) else value) if value else ()
+        members = value.split(",") if isinstance(value, str) else value
+        return tuple(_convert(member, arguments[0]) for member in members) if value else ()
     if origin is not None:  # a mapping: a TOML table, or JSON in the environment
         table = json.loads(value) if isinstance(value, str) else value
         return {str(name): str(item) for name, item in table.items()}

@@ -9,8 +9,10 @@ import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from gateway import demo
+from gateway.assignment import Keys
 from gateway.auth.tokens import Tokens
 from gateway.deid.keys import check_value
 from gateway.errors import ConfigurationError
@@ -20,26 +22,47 @@ from gateway.wiring import Core
 _LINK_VALID = timedelta(hours=12)
 
 
-async def open_archive(core: Core, key: bytes, *, with_demo: bool) -> str:
+async def open_archive(core: Core, keys: Keys, *, with_demo: bool) -> str:
     """Make an archive ready for the processes that serve it; return the one-time link, empty with auth.mode none."""
-    await check_key(core, key)
+    await check_keys(core, keys)
     link = await _sign_in_link(core)
     if with_demo:
         await demo.load(core.archive)
     return link
 
 
-async def check_key(core: Core, key: bytes) -> None:
-    """Refuse a key that is not the one this catalogue was filled under: pseudonyms would no longer agree."""
-    value = check_value(key)
+async def check_keys(core: Core, keys: Keys) -> None:
+    """Refuse keys that this catalogue was not filled under: pseudonyms would no longer agree, nor seals open."""
     async with driver.wrapped():
-        await core.catalogue.db.keys.update_one({"_id": "deid"}, {"$setOnInsert": {"check": value}}, upsert=True)
-        known = await core.catalogue.db.keys.find_one({"_id": "deid"})
-    if not hmac.compare_digest(known["check"], value):
+        known = await _known_check(core, "deid", check_value(keys.deid))
+        if not hmac.compare_digest(known["check"], check_value(keys.deid)):
+            raise ConfigurationError(
+                "The de-identification key is not the one this archive was filled under; restore secrets/deid.key from "
+                "its backup, or set deid.key."
+            )
+        await _check_vault_key(core, keys)
+
+
+async def _check_vault_key(core: Core, keys: Keys) -> None:
+    """Note the vault key, and those before it until `isthmus vault rekey` finds nothing that they sealed any more."""
+    current, previous = check_value(keys.vault), {check_value(key) for key in keys.previous}
+    known = await _known_check(core, "vault", current)
+    needed = {known["check"], *known.get("former", [])}
+    if not needed <= {current, *previous}:
         raise ConfigurationError(
-            "The de-identification key is not the one this archive was filled under; restore secrets/deid.key from its "
-            "backup, or set deid.key."
+            "The vault key is not the one this archive was sealed with; restore secrets/vault.key from its backup, or "
+            "name the former key in vault.previous_key_files."
         )
+    changed = {"check": current, "former": sorted(needed - {current})}
+    if known["check"] != current:
+        await core.catalogue.db.keys.update_one({"_id": "vault", "check": known["check"]}, {"$set": changed})
+
+
+async def _known_check(core: Core, name: str, value: str) -> dict[str, Any]:
+    """What the catalogue knows of a key; a new catalogue takes this one."""
+    await core.catalogue.db.keys.update_one({"_id": name}, {"$setOnInsert": {"check": value}}, upsert=True)
+    known: dict[str, Any] = await core.catalogue.db.keys.find_one({"_id": name})
+    return known
 
 
 async def _sign_in_link(core: Core) -> str:

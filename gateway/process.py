@@ -82,7 +82,7 @@ async def _run(assignment: Assignment) -> None:
 
 async def _work(assignment: Assignment) -> None:
     try:
-        async with open_core(assignment.settings, assignment.uri, assignment.key) as core:
+        async with open_core(assignment.settings, assignment.uri, assignment.keys) as core:
             settling = asyncio.create_task(_regularly(_SETTLE_EVERY_S, core.catalogue.settle, "settling"))
             try:
                 await _ROLES[assignment.role](assignment, core)
@@ -96,7 +96,7 @@ async def _work(assignment: Assignment) -> None:
 
 async def _set_up(assignment: Assignment, core: Core) -> None:
     """Do once what the others rely on, and tell the parent what came of it."""
-    link = await opening.open_archive(core, assignment.key, with_demo=assignment.demo)
+    link = await opening.open_archive(core, assignment.keys, with_demo=assignment.demo)
     os.write(assignment.ready, json.dumps({"link": link}).encode())
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from gateway import logs
 from gateway.assignment import Assignment
 from gateway.config import Address, Settings
-from gateway.deid.keys import load_or_create_key
+from gateway.deid.keys import load_keys
 from gateway.errors import CatalogueUnavailable, ConfigurationError
 from gateway.nursery import LOST, Child, Nursery
 from gateway.store.embedded import EmbeddedMongo
@@ -44,12 +44,12 @@ async def serve(settings: Settings, nursery: Nursery, *, with_demo: bool) -> Non
     data = settings.data.dir
     async with AsyncExitStack() as stack:
         stack.push_async_callback(nursery.close)
-        key = await asyncio.to_thread(load_or_create_key, settings.deid, data)
+        keys = await asyncio.to_thread(load_keys, settings, data)
         http = stack.enter_context(contextlib.closing(_listen(settings.http.bind, "http.bind")))
         dicom = stack.enter_context(contextlib.closing(_listen(settings.dicom.bind, "dicom.bind")))
         settings = _with_ports(settings, http, dicom)
         uri = settings.mongodb.uri or (await stack.enter_async_context(EmbeddedMongo(settings.mongodb, data))).uri
-        setup = Assignment("setup", settings, uri, key, str(settings.dicom.bind), with_demo)
+        setup = Assignment("setup", settings, uri, keys, str(settings.dicom.bind), with_demo)
         link = await _set_up(nursery, setup)
         children = await stack.enter_async_context(_children(nursery, setup, http, dicom))
         if await _until(stop, children):

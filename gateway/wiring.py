@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.archive import Archive
+from gateway.assignment import Keys
 from gateway.config import Settings
 from gateway.deid.profile import load_profile
 from gateway.intake.rewrite import quiet_pydicom
@@ -68,7 +69,7 @@ def _check_profiles(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[Core]:
+async def open_core(settings: Settings, uri: str, keys: Keys) -> AsyncIterator[Core]:
     """Connect to the catalogue at `uri` and to the object store; raise ConfigurationError or Unavailable."""
     quiet_pydicom()
     await asyncio.to_thread(_check_profiles, settings)
@@ -90,7 +91,7 @@ async def open_core(settings: Settings, uri: str, key: bytes) -> AsyncIterator[C
         await objects.start()
         await catalogue.start()
         await catalogue.settle()
-        archive = Archive(settings, catalogue, objects, workers, key=key, root=dicomweb_path(settings))
+        archive = Archive(settings, catalogue, objects, workers, keys=keys, root=dicomweb_path(settings))
         yield Core(settings, catalogue, objects, workers, archive)
     finally:
         await catalogue.close()

@@ -24,6 +24,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from blockbuster import blockbuster_ctx
 
 from gateway.app import create_app
+from gateway.assignment import Keys
 from gateway.config import Settings, load
 from gateway.intake.rewrite import quiet_pydicom
 from gateway.wiring import Core, open_core
@@ -35,6 +36,7 @@ SLOW_CALLBACK_S = 1.0
 #: Where the code of tests and of what runs them lies.
 OF_TESTS = (str(ROOT / "tests"), str(Path(pytest_asyncio.__file__).parent))
 KEY = bytes(range(32))
+KEYS = Keys(KEY, bytes(range(32, 64)))
 
 quiet_pydicom()
 
@@ -164,7 +166,7 @@ async def open_archive(mongod_uri: str, databases: Databases, tmp_path: Path) ->
             if "ISTHMUS_MONGODB__DATABASE" not in environment:
                 environment["ISTHMUS_MONGODB__DATABASE"] = stack.enter_context(databases.one())
             settings = settings_for(tmp_path / secrets.token_hex(4), **environment)
-            return await stack.enter_async_context(open_core(settings, mongod_uri, KEY))
+            return await stack.enter_async_context(open_core(settings, mongod_uri, KEYS))
 
         yield make
 

@@ -15,7 +15,7 @@ from gateway.app import create_app
 from gateway.wiring import open_core
 from tests.conformance import objects
 from tests.conformance.caller import Caller, keep
-from tests.conftest import KEY, settings_for
+from tests.conftest import KEYS, settings_for
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,7 +54,7 @@ async def configured(mongod_uri: str, tmp_path: Path) -> AsyncIterator[Callable[
 @asynccontextmanager
 async def _served(mongod_uri: str, folder: Path, **environment: str) -> AsyncIterator[Caller]:
     settings = settings_for(folder, **({"ISTHMUS_INGEST__PROFILE": "none"} | environment))
-    async with open_core(settings, mongod_uri, KEY) as core:
+    async with open_core(settings, mongod_uri, KEYS) as core:
         app = await create_app(core, dicom_address="127.0.0.1:11112")
         async with (
             TestServer(app, host="127.0.0.1") as server,

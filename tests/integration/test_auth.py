@@ -10,7 +10,7 @@ import pytest
 from gateway.auth.tokens import Principal, Tokens
 from gateway.auth.web import COOKIE
 from gateway.wiring import open_core
-from tests.conftest import KEY
+from tests.conftest import KEYS
 
 #: Paths that answer anybody; all others say 401.
 _PUBLIC = ("/health/", "/login", "/logout", "/api/openapi.json")
@@ -82,7 +82,7 @@ async def test_forms_that_cannot_be_read(guarded, body, media_type):
 
 async def test_who_signed_out_is_nobody_to_any_worker(open_archive, serve, mongod_uri):
     core = await open_archive(ISTHMUS_INGEST__PROFILE="none", ISTHMUS_AUTH__MODE="token")
-    async with open_core(core.settings, mongod_uri, KEY) as sibling:
+    async with open_core(core.settings, mongod_uri, KEYS) as sibling:
         one, other = await serve(core), await serve(sibling)
         tokens = Tokens(core.catalogue.db)
         session, bearer = await tokens.create("session", "reader"), await tokens.create("bearer", "script")

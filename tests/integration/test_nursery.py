@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gateway.assignment import Assignment
+from gateway.assignment import Assignment, Keys
 from gateway.config import load
 from gateway.errors import CatalogueUnavailable
 from gateway.nursery import Nursery
@@ -40,7 +40,7 @@ async def test_a_nursery_that_ended_is_not_waited_for(when):
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     nursery = Nursery(ours, 0)
-    assignment = Assignment("jobs", load(None, {}, {}), "", b"", "", demo=False)
+    assignment = Assignment("jobs", load(None, {}, {}), "", Keys(b"", b""), "", demo=False)
     if when == "before":
         theirs.close()
     else:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dicomweb.stored import Reader
 from gateway.wiring import open_core
-from tests.conftest import KEY
+from tests.conftest import KEYS
 from tests.dicomweb_support import path_of, store
 from tests.samples import ct, part10
 
@@ -38,7 +38,7 @@ OPTIONS = [
 async def workers(open_archive, serve, mongod_uri) -> tuple[TestClient, TestClient]:
     """Clients of two servers over one data folder, as two HTTP workers are."""
     core = await open_archive(ISTHMUS_INGEST__PROFILE="none", ISTHMUS_STORAGE__REPLACE="true")
-    async with open_core(core.settings, mongod_uri, KEY) as other:
+    async with open_core(core.settings, mongod_uri, KEYS) as other:
         yield await serve(core), await serve(other)
 
 

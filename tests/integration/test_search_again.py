@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from gateway import archive
 from gateway.wiring import open_core
-from tests.conftest import KEY
+from tests.conftest import KEYS
 from tests.dicomweb_support import store
 from tests.samples import ct
 
@@ -21,7 +21,7 @@ STUDIES, INSTANCES = "/dicomweb/studies", "/dicomweb/instances?limit=50"
 async def workers(open_archive, serve, mongod_uri) -> tuple[TestClient, TestClient]:
     """Clients of two servers over one data folder, as two HTTP workers are."""
     core = await open_archive(ISTHMUS_INGEST__PROFILE="none")
-    async with open_core(core.settings, mongod_uri, KEY) as other:
+    async with open_core(core.settings, mongod_uri, KEYS) as other:
         yield await serve(core), await serve(other)
 
 

@@ -18,7 +18,7 @@ from gateway.jobs.search_keys import keep_built
 from gateway.store.rederive import Rederivation
 from gateway.store.scheme import MAX_EXTRA, Scheme
 from gateway.wiring import open_core
-from tests.conftest import KEY, settings_for
+from tests.conftest import KEYS, settings_for
 from tests.dicomweb_support import bodies
 from tests.samples import ct, part10, stream
 
@@ -50,7 +50,7 @@ async def reopen(mongod_uri, tmp_path):
     async def make(extra: str = ""):
         environment = {"ISTHMUS_INGEST__PROFILE": "none", "ISTHMUS_MONGODB__DATABASE": database}
         settings = settings_for(tmp_path, **environment, ISTHMUS_SEARCH__EXTRA_KEYS=extra)
-        context = open_core(settings, mongod_uri, KEY)
+        context = open_core(settings, mongod_uri, KEYS)
         opened.append(context)
         return await context.__aenter__()
 
