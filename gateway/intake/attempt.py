@@ -14,6 +14,7 @@ from dicomweb.errors import BadRequest, Conflict, NotDicom, Refused, TooLarge, U
 from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
 from gateway.intake.header_memory import HeaderMemory, Lease
+from gateway.intake.keeping import Keeper, Kept
 from gateway.intake.source import Buffer, ByteSource, Short
 from gateway.intake.taking import WHOLE_BYTES, Taking, Treatment
 from gateway.store import items
@@ -29,7 +30,7 @@ _MAX_ROW_BYTES = 12 << 20
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """Takes in instances from one source."""
+    """Takes in instances from one source; what is refused goes to `keeper`, if there is one."""
 
     catalogue: Catalogue
     objects: ObjectStore
@@ -37,16 +38,20 @@ class Ingest:
     treatment: Treatment
     memory: HeaderMemory
     source: str
+    keeper: Keeper | None = None
 
     async def take(self, part: AsyncIterator[bytes], *, study_uid: str | None = None) -> StoreOutcome:
         """Store one Part 10 file as it arrives; a failure of the data is an outcome, one of the server is raised."""
-        lease = self.memory.lease()
-        source = ByteSource(part, max_bytes=self.treatment.limits.max_bytes, on_growth=lease.grow)
+        lease, max_bytes = self.memory.lease(), self.treatment.limits.max_bytes
+        kept = self.keeper.keep(part, max_bytes) if self.keeper is not None else None
+        source = ByteSource(kept or part, max_bytes=max_bytes, on_growth=lease.grow)
         taking = Taking(source, self.treatment, study_uid)
         try:
-            row, added = await self._write(source, lease, taking)
+            row, added = await self._write(source, lease, taking, kept)
             return await self._outcome(taking, row, added or await self.catalogue.add(row))
         except (BadRequest, Refused, TooLarge, Conflict) as exc:
+            if kept is not None and not isinstance(exc, Conflict):
+                await kept.seal(self.source, exc.message)
             return StoreOutcome(
                 *taking.sent,
                 failure=exc.dimse_status,
@@ -56,8 +61,12 @@ class Ingest:
             )
         finally:
             await lease.close()
+            if kept is not None:
+                await kept.close()
 
-    async def _write(self, source: ByteSource, lease: Lease, taking: Taking) -> tuple[InstanceRow, Added | None]:
+    async def _write(
+        self, source: ByteSource, lease: Lease, taking: Taking, kept: Kept | None
+    ) -> tuple[InstanceRow, Added | None]:
         """Write the file, durably when this returns, describe it and, where that is all in a thread, commit the row.
 
         A task that is cancelled waits for its thread, and leaves the file of a row that may have been committed.
@@ -74,6 +83,8 @@ class Ingest:
                 except Short as short:
                     wanted = short.needed
                 else:
+                    if kept is not None:
+                        kept.release()
                     for piece in pieces:
                         await writer.write(piece)
                     wanted = source.held + WHOLE_BYTES
