@@ -80,6 +80,12 @@ class Deidentifier:
             # `from None`: the message and the frames of the cause may quote values.
             raise Refusal(f"The object could not be de-identified ({type(exc).__name__}).") from None
 
+    def hides_days(self, subject: Subject) -> bool:
+        """Whether the dates of an object are moved or taken out; after de-identification they may stay."""
+        if "modified-dates" in self.profile.options:
+            return subject.years > 0
+        return "retain-full-dates" not in self.profile.options
+
     def subject(self, ds: Dataset) -> Subject:
         """Work out the pseudonym of a data set's patient, from the study if it names no patient."""
         encodings = encodings_of(ds, DEFAULT_ENCODINGS)

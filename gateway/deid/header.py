@@ -15,12 +15,13 @@ from pydicom.tag import BaseTag
 from gateway.deid import stamps
 from gateway.deid.identity import Identity
 from gateway.deid.items import MAX_ITEMS_BYTES, ItemEncoder, NotEncodable
-from gateway.deid.learning import TEACHING, Lesson, can_teach
+from gateway.deid.learning import TEACHING, Lesson, can_teach, learn_traces
 from gateway.deid.memory import Context, Mark
 from gateway.deid.plan import Action
 from gateway.deid.policy import Refusal, check_class, check_pixels
-from gateway.deid.release import find_leaks
+from gateway.deid.release import find_leaks, tells_foreign_uid
 from gateway.deid.structured import CONCEPT_NAMES
+from gateway.deid.traces import TRACED
 from gateway.deid.treatment import Treatment
 from gateway.deid.uids import is_registered
 from gateway.deid.values import DEFAULT_ENCODINGS, Element, elements_of, encodings_of, read
@@ -54,6 +55,11 @@ class HeaderRun:
         self._encodings = encodings_of(ds, DEFAULT_ENCODINGS)
         self._subject = deidentifier.subject(ds)
         self._has_concept = CONCEPT_NAMES in ds
+        self._identity = Identity()
+        #: UIDs of the object, which nothing may spell that leaves. They are of one object: what is remembered for
+        #: others spells none, see `_remember`.
+        self._uids: set[str] = set()
+        self._retains_uids = "retain-uids" in deidentifier.profile.options
 
     def run(self) -> None:
         """De-identify the data set, or raise Refusal."""
@@ -87,6 +93,8 @@ class HeaderRun:
             elif plan.keeps_safe_private:
                 action, vr = plan.rule(self._ds, tag, element.VR)
             else:
+                if element.VR in TRACED:
+                    learn_traces(self._identity, element, element.VR)
                 del self._elements[tag]
                 continue
             if element.VR == "SQ":
@@ -113,13 +121,18 @@ class HeaderRun:
         return RawDataElement(BaseTag(sequence.tag), str(sequence.VR), len(value), value, 0, implicit, little)
 
     def _learn(self, planned: list[_Planned]) -> Identity:
-        """All that the object says of people and places in what is taken out."""
-        identity = Identity()
+        """All that the object says of people, places and days in what is taken out or replaced."""
+        identity = self._identity
         if not self._deid.pseudonyms.is_issued(self._subject.patient_id.upper()):
             identity.add_number(self._subject.patient_id)
         for tag, element, action, vr in planned:
             if action in TEACHING and element.value and can_teach(int(tag), action, vr):
                 identity.add(self._facts(tag, element, action, vr))
+            elif vr in TRACED:
+                learn_traces(identity, element, vr)
+        if not self._deid.hides_days(self._subject):
+            identity.days.clear()
+        self._uids = identity.take_uids()
         return identity
 
     def _facts(self, tag: BaseTag, element: Element, action: Action, vr: str) -> Identity:
@@ -187,20 +200,29 @@ class HeaderRun:
 
     def _release(self, tags: list[BaseTag], identity: Identity) -> None:
         """Raise Refusal if identity is left: then a rule has a gap."""
-        retains_uids = "retain-uids" in self._deid.profile.options
         leaks = find_leaks(
             self._ds,
             tags,
             identity,
+            self._uids,
             is_term=self._deid.cleaner.knows,
-            is_released_uid=lambda uid: retains_uids or not uid or is_registered(uid) or self._deid.uid.is_issued(uid),
+            is_released_uid=self._is_released_uid,
         )
         if leaks:
             raise Refusal(
                 f"After de-identification ({leaks[0] >> 16:04X},{leaks[0] & 0xFFFF:04X}) still held identity."
             )
 
+    def _is_released_uid(self, uid: str) -> bool:
+        return self._retains_uids or not uid or is_registered(uid) or self._deid.uid.is_issued(uid)
+
     def _remember(self, element: Element, outcome: Element | None, context: Context) -> None:
+        if (
+            outcome is not None
+            and isinstance(outcome.value, bytes)
+            and tells_foreign_uid(outcome.value, self._is_released_uid)
+        ):
+            return  # it is looked at anew in each object, whose own UID that may be
         mark: Mark = (int(element.tag), element.VR, element.value)
         if outcome is element:
             context.keep(mark)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gateway.deid.text import MASK
+from gateway.deid.text import MASK, without_accents
 
 _MIN_ID_CHARACTERS: Final = 4
 #: From this length an identifier is found with any separators in it; `2500` must not be found in `2.500`.
@@ -24,6 +24,11 @@ _NOBODY: Final = frozenset(
 _SPELT: Final = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "å": "aa", "æ": "ae"}
 _SEPARATORS: Final = r"[\W_]{0,3}"
 _JOINED: Final = re.compile(r"[\W_]+")
+_BETWEEN: Final = b"\0 \t\r\n-_./\\^,:;=()[]"
+_LOWER: Final = bytes(range(256)).lower()
+#: Those of bytes that nobody declares.
+_CHARACTER_SETS: Final = ("utf-8", "latin-1", "utf-16-le", "utf-16-be")
+_DIGITS: Final = re.compile(r"\d+", re.ASCII)
 _NAME_PARTS: Final = re.compile(r"[^\W\d_]+")
 
 
@@ -35,13 +40,19 @@ class Identity:
     names : parts of person names, in lower case.
     numbers : identifiers, letters and digits alone, in lower case.
     phrases : other values that were taken out, such as an institution or an address.
+    days : its dates, as YYYYMMDD, that are moved or taken out. They are looked for in what leaves, and mask nothing.
+    uids : its UIDs that are replaced; so, too.
     """
 
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.numbers: set[str] = set()
         self.phrases: set[str] = set()
+        self.days: set[str] = set()
+        self.uids: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._digits: frozenset[str] = frozenset()
+        self._needles: tuple[bytes, ...] = ()
 
     def add_name(self, text: str) -> None:
         """Learn a PN value: its parts in every spelling, of all component groups."""
@@ -68,28 +79,81 @@ class Identity:
         self.names |= other.names
         self.numbers |= other.numbers
         self.phrases |= other.phrases
+        self.days |= other.days
+        self.uids |= other.uids
 
     @property
-    def known(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-        """All of it, to compare with others."""
-        return frozenset(self.names), frozenset(self.numbers), frozenset(self.phrases)
+    def known(self) -> tuple[frozenset[str], ...]:
+        """All that objects of one patient and day share, to compare with others: UIDs are of one object."""
+        return frozenset(self.names), frozenset(self.numbers), frozenset(self.phrases), frozenset(self.days)
 
     @property
     def size(self) -> int:
         """How many characters it has."""
-        return sum(map(len, (*self.names, *self.numbers, *self.phrases)))
+        return sum(map(len, (*self.names, *self.numbers, *self.phrases, *self.days, *self.uids)))
+
+    def take_uids(self) -> set[str]:
+        """Take the UIDs out, for what is left to be shared with other objects."""
+        taken, self.uids = self.uids, set()
+        return taken
 
     def freeze(self) -> None:
         """Learn no more: from now on `mask` and `is_in` know all of it."""
         self._pattern = _compiled(self.names, self.numbers, self.phrases)
+        self._digits = frozenset(run.lstrip("0") for one in (*self.numbers, *self.days) for run in _DIGITS.findall(one))
+        self._needles = _needles({*self.names, *self.numbers, *self.phrases, *_days_spelt(self.days)})
 
     def is_in(self, text: str) -> bool:
-        """Whether `text` holds any of it."""
-        return self._pattern is not None and self._pattern.search(text) is not None
+        """Whether `text` holds any of it, with accents or without."""
+        if self._pattern is None:
+            return False
+        return self._pattern.search(text) is not None or (
+            not text.isascii() and self._pattern.search(without_accents(text)) is not None
+        )
+
+    def is_number(self, digits: str) -> bool:
+        """Whether `digits`, without leading zeros, are an identifier, the digits of one, or a date."""
+        return digits in self._digits
+
+    def is_in_bytes(self, value: bytes, *, is_table: bool) -> bool:
+        """Whether bytes hold any of it, in whatever character set, case and punctuation.
+
+        In a table of numbers, fewer than six characters in a row are no name, and digits in order are steps of a ramp.
+        """
+        bare = _bare(value)
+        return any(needle in bare for needle in self._needles if not (is_table and _may_be_numbers(needle)))
 
     def mask(self, text: str) -> str:
         """Return `text` with every word that holds any of it masked whole."""
-        return self._pattern.sub(MASK, text) if self._pattern is not None else text
+        if self._pattern is None:
+            return text
+        masked = self._pattern.sub(MASK, text)
+        if masked.isascii() or self._pattern.search(bare := without_accents(masked)) is None:
+            return masked
+        return self._pattern.sub(MASK, bare)
+
+
+def _bare(value: bytes) -> bytes:
+    """Bytes without what stands between characters, the NUL of UTF-16 among it, and without capitals."""
+    return value.translate(_LOWER, _BETWEEN)
+
+
+def _needles(texts: Iterable[str]) -> tuple[bytes, ...]:
+    """What to look for in bare bytes."""
+    spelt = {form for text in texts for form in (text, text.upper(), text.title())}
+    needles = {_bare(form.encode(name, "ignore")) for form in spelt for name in _CHARACTER_SETS}
+    return tuple(sorted(needle for needle in needles if len(needle) >= _MIN_ID_CHARACTERS))
+
+
+def _days_spelt(days: Iterable[str]) -> Iterator[str]:
+    for day in days:
+        year, month, number = day[:4], day[4:6], day[6:]
+        yield from (day, number + month + year, month + number + year)
+
+
+def _may_be_numbers(needle: bytes) -> bool:
+    ordered = bytes(sorted(needle))
+    return len(needle) < _MIN_SPELT_CHARACTERS or needle in (ordered, ordered[::-1])
 
 
 def _compiled(names: set[str], numbers: set[str], phrases: set[str]) -> re.Pattern[str] | None:
@@ -112,5 +176,4 @@ def _either(patterns: Iterable[str]) -> str:
 def _plain(text: str) -> str:
     """Return `text` without accents, and with the umlauts that German spells out."""
     spelt = "".join(_SPELT.get(character, character) for character in text.lower())
-    bare = unicodedata.normalize("NFKD", text)
-    return f"{spelt} {''.join(character for character in bare if not unicodedata.combining(character))}"
+    return f"{spelt} {without_accents(text)} {unicodedata.normalize('NFKC', text)}"

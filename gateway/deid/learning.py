@@ -10,12 +10,13 @@ from pydicom.dataset import Dataset
 from gateway.deid.identity import Identity
 from gateway.deid.plan import REMOVALS, STRINGS, Action
 from gateway.deid.policy import check_limits
-from gateway.deid.values import Element, elements_of, encodings_of, text_of
+from gateway.deid.traces import TRACED, days_of
+from gateway.deid.values import DEFAULT_ENCODINGS, Element, elements_of, encodings_of, text_of
 
 if TYPE_CHECKING:
     from gateway.deid.engine import Deidentifier
 
-#: What is done with elements from which anything may be learnt.
+#: What is done with elements from which names, numbers and phrases may be learnt.
 TEACHING: Final = REMOVALS | {Action.RECURSE}
 _BIRTH_DATE: Final = 0x00100030
 
@@ -54,6 +55,8 @@ class Lesson:
         self, ds: Dataset, element: Element, action: Action, vr: str, encodings: tuple[str, ...], depth: int = 0
     ) -> None:
         """Learn from an element of `ds` and, if it has items, from them; `ds` is decoded as far as need be."""
+        if vr in TRACED:
+            learn_traces(self.identity, element, vr)
         if action is Action.RECURSE:
             self._plain_items(ds, element, encodings, depth)
         elif action in REMOVALS:
@@ -91,4 +94,18 @@ class Lesson:
             inner = encodings_of(item, encodings)
             for child in list(elements_of(item).values()):
                 if not child.tag & 0x10000:
-                    self._removed(item, child, self._plan.resolve(int(child.tag), child.VR)[1], inner)
+                    vr = self._plan.resolve(int(child.tag), child.VR)[1]
+                    if vr in TRACED:
+                        learn_traces(self.identity, child, vr)
+                    self._removed(item, child, vr, inner)
+
+
+def learn_traces(identity: Identity, element: Element, vr: str) -> None:
+    """Learn the days or UIDs of an element whose VR is one of TRACED."""
+    value = element.value
+    if not value:
+        return
+    if vr != "UI":
+        identity.days.update(days_of(value if isinstance(value, bytes) else text_of(element, DEFAULT_ENCODINGS)))
+    else:
+        identity.uids.update(text_of(element, DEFAULT_ENCODINGS).split("\\"))
