@@ -30,6 +30,9 @@ _PATTERNS: Final = re.compile(
     | (?<!\d)\d{{1,4}}\s?[-/.]\s?\d{{1,2}}\s?[-/.]\s?\d{{2,4}}(?!\d)       # 12/03/47, 3.12.1947
     | (?<!\w)\d{{1,2}}(?:st|nd|rd|th|\.)?[\s-]*{_MONTH}[\s,-]*\d{{2,4}}(?!\w)     # 12 March 1947, 12MAR47
     | (?<!\w){_MONTH}[\s-]*\d{{1,2}}(?:st|nd|rd|th)?[\s,-]+\d{{2,4}}(?!\w)        # March 12th, 1947
+    | (?<!\w)(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}(?!\w)                  # the address of a network card
+    | (?:&\#x?[0-9a-f]{{1,7}};?)+ | (?:%[0-9a-f]{{2}}){{2,}}                 # letters as HTML and URLs escape them
+    | (?<!\w)[a-z](?:[\W_]{{1,3}}[a-z](?![a-z\d])){{3,}}                    # letters that spell a word
     | (?<![\d.])\d{{1,3}}(?:\.\d{{1,3}}){{2}}\.\d{{2,3}}(?![\d.])          # an IPv4 address, not a version
     | (?P<run>\+?\(?\d{{2,4}}\)?(?:[\s./-]{{1,2}}\(?\d{{2,4}}\)?){{2,}})       # telephone and social security numbers
     | (?<!\w)(?:9\d|1[0-2]\d)[\s-]*(?:y/o|yo|yrs?|years?|jahre?|y)(?!\w)   # ages over 89
@@ -48,6 +51,7 @@ _YEAR: Final = re.compile(r"19\d\d|20(?!00)\d\d", re.ASCII)
 _MASKS: Final = re.compile(r"\*{3}(?:[\s^.,;:/_=()-]*\*{3})+|\*{4,}")
 #: Read forwards and backwards: initials stand before and behind names.
 _INITIALS: Final = re.compile(r"\*{3}(?:[\s,.^]{1,3}[^\W\d_]\b\.?)+")
+_SIGNS: Final = frozenset("°±×÷§©®€£¥≤≥≈≠→←Ω")
 _MAX_DIGITS: Final = 4
 _MAX_DIGITS_MIXED: Final = 3
 _MIN_WORD_CHARACTERS: Final = 4
@@ -62,12 +66,22 @@ def vocabulary() -> frozenset[str]:
     return frozenset(kept | set((HERE / "vocabulary.txt").read_text(encoding="ascii").split()))
 
 
+@cache
+def _eponyms() -> str:
+    """A pattern of the terms of eponyms.txt."""
+    lines = (HERE / "eponyms.txt").read_text(encoding="ascii").splitlines()
+    pairs = (line.split(":") for line in lines if line and not line.startswith("#"))
+    terms = (rf"{names.replace(' ', '[ -]')}(?:'?s)?[ -](?:{'|'.join(nouns.split())})" for names, nouns in pairs)
+    return rf"(?<!\w)(?i:{'|'.join(terms)})(?!\w)"
+
+
 class Cleaner:
     """Cleans descriptors. `map_uid` replaces the UIDs that occur in text, so that references in it still hold."""
 
     def __init__(self, map_uid: Callable[[str], str]) -> None:
         self._map_uid = map_uid
         self._words = vocabulary()
+        self._kept = re.compile(rf"(?P<uid>{_UID.pattern})|{_eponyms()}", re.ASCII)
         self._cached = lru_cache(_CACHED)(self._clean)
 
     def __call__(self, text: str) -> str:
@@ -75,6 +89,10 @@ class Cleaner:
         if len(text) > _MAX_CHARACTERS:
             return MASK
         return self._cached(text) if len(text) <= _MAX_CACHED_CHARACTERS else self._clean(text)
+
+    def with_mapped_uids(self, text: str) -> str:
+        """Return `text` with its UIDs replaced and the rest as it is."""
+        return _UID.sub(lambda match: self._map_uid(match.group()), text) if text.count(".") > 1 else text
 
     def knows(self, text: str) -> bool:
         """Whether nothing in `text` would be masked."""
@@ -88,8 +106,9 @@ class Cleaner:
 
     def _pass(self, text: str) -> str:
         pieces, start = [], 0
-        for match in _UID.finditer(text):  # a mapped UID is a long number: it must not meet the patterns
-            pieces += [self._clean_around(text[start : match.start()]), self._map_uid(match.group())]
+        for match in self._kept.finditer(text):  # a mapped UID is a long number: it must not meet the patterns
+            kept = match.group() if match["uid"] is None else self._map_uid(match["uid"])
+            pieces += [self._clean_around(text[start : match.start()]), kept]
             start = match.end()
         return tidy("".join([*pieces, self._clean_around(text[start:])]))
 
@@ -99,14 +118,19 @@ class Cleaner:
     def _chunk(self, match: re.Match[str]) -> str:
         """Mask a stretch without separators whole if one word or number of it is unknown: identifiers have parts."""
         chunk = match.group()
-        if MASK not in chunk and all(self._is_known(part, chunk) for part in _PART.finditer(chunk)):
+        plain = without_accents(chunk)
+        if (
+            MASK not in chunk
+            and all(self._is_known(part, plain) for part in _PART.finditer(plain))
+            and (chunk.isascii() or not any(map(_is_strange, plain)))
+        ):
             return chunk
         return MASK
 
     def _is_known(self, part: re.Match[str], chunk: str) -> bool:
         token = part.group()
         if token.isalpha():
-            return len(token) == 1 or self._is_word(token)
+            return (len(token) == 1 and token.isascii()) or self._is_word(token)
         if not token.isascii():
             return False
         return _is_harmless_number(part, chunk) if token.isdigit() else self._is_harmless_mixture(token)
@@ -128,12 +152,9 @@ class Cleaner:
     def _is_word(self, token: str) -> bool:
         if token.lower() in self._words:
             return True
-        plain = _without_accents(token)
-        if plain.lower() in self._words:
-            return True
-        humps = _CAMEL.findall(plain)
+        humps = _CAMEL.findall(token)
         return (
-            len(humps) > 1 and "".join(humps) == plain and all(len(h) > 2 and h.lower() in self._words for h in humps)
+            len(humps) > 1 and "".join(humps) == token and all(len(h) > 2 and h.lower() in self._words for h in humps)
         )
 
 
@@ -161,8 +182,15 @@ def _mask_pattern(match: re.Match[str]) -> str:
     return MASK
 
 
-def _without_accents(text: str) -> str:
+def without_accents(text: str) -> str:
+    """Return `text` with plain letters: without accents, ligatures and other forms of them."""
     if text.isascii():
         return text
-    decomposed = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
+    decomposed = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("µ", "u"))
+    bare = "".join(character for character in decomposed if not unicodedata.combining(character))
+    return unicodedata.normalize("NFC", bare)
+
+
+def _is_strange(character: str) -> bool:
+    """Whether a character is neither letter, digit nor punctuation: emblems may stand for letters."""
+    return not character.isascii() and character not in _SIGNS and unicodedata.category(character)[0] in "MSC"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from gateway.deid.values import (
     Element,
     elements_of,
     encodings_of,
+    legible,
     make,
     map_values,
     printable,
@@ -48,6 +50,8 @@ _DUMMIES: Final[dict[str, str | bytes]] = {
 }
 _NO_BIRTH_DATE: Final = "19000101"
 _NUMBER_CHARACTERS: Final = frozenset("0123456789+-.eE \\")
+#: Numbers that may be identifiers: whole ones, and too long for one of an image.
+_WHOLE: Final = re.compile(r" *[+-]?0*([1-9]\d{5,})(?:\.0*)? *", re.ASCII)
 _BYTES_A_VALUE: Final = {
     **dict.fromkeys(("US", "SS", "US or SS", "OW"), 2),
     **dict.fromkeys(("UL", "SL", "FL", "AT", "OF", "OL"), 4),
@@ -72,7 +76,7 @@ class Treatment:
             Action.TIME: dates.checked_time,
             Action.OFFSET: dates.checked_offset,
             Action.AGE: _capped_age,
-            Action.NUMBER: _checked_number,
+            Action.NUMBER: self._checked_number,
             Action.TRANSCODE: printable,
         }
         self._dates: dict[str, Callable[[str], str | None]] = {
@@ -187,13 +191,22 @@ class Treatment:
             put_text(ds, element, result, vr)
 
     def _cleaned(self, value: str) -> str:
-        return self._deid.cleaner(self._identity.mask(printable(value)))
+        cleaner = self._deid.cleaner
+        # A UID may hold a date: mapped first, it still names what it named.
+        return cleaner(self._identity.mask(cleaner.with_mapped_uids(legible(value))))
+
+    def _checked_number(self, text: str) -> str | None:
+        """Return a DS or IS value if it is one, and none of the patient's own."""
+        if not set(text) <= _NUMBER_CHARACTERS:
+            return None
+        whole = _WHOLE.fullmatch(text)
+        return None if whole is not None and self._identity.is_number(whole[1]) else text
 
     def _code(self, ds: Dataset, tag: int, text: str) -> str:
         if tag == _DESIGNATOR:
             return self._deid.codes.scheme(text)
         if tag == _CODE_MEANING:
-            return self._deid.codes.meaning(printable(text), read(ds, _DESIGNATOR), self._identity)
+            return self._deid.codes.meaning(legible(text), read(ds, _DESIGNATOR), self._identity)
         return self._deid.codes.value(text, read(ds, _DESIGNATOR), self._identity)
 
 
@@ -217,7 +230,3 @@ def _capped_age(text: str) -> str | None:
     if len(age) != 4 or not (age[:3].isascii() and age[:3].isdigit()) or age[3] not in _AGE_UNITS_A_YEAR:
         return None
     return age if int(age[:3]) // _AGE_UNITS_A_YEAR[age[3]] < _MAX_AGE_YEARS else f"{_MAX_AGE_YEARS:03d}Y"
-
-
-def _checked_number(text: str) -> str | None:
-    return text if set(text) <= _NUMBER_CHARACTERS else None

@@ -6,6 +6,7 @@ written in the character set of the data set, from now on UTF-8.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, MutableMapping
 from typing import Final, TypeAlias
 
@@ -28,7 +29,12 @@ _TEXT_DELIMITERS: Final = {0x5C, 0x0D, 0x0A, 0x09, 0x0C}
 _SINGLE: Final = frozenset({"ST", "LT", "UT", "UR"})
 _STANDALONE: Final = frozenset({"utf8", "gb18030", "gbk"})
 _MAX_LENGTH: Final = {"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240}
-_CONTROLS: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], None)
+_BREAKS: Final = "\t\n\r"
+#: Categories of characters that nobody sees: controls, formats, surrogates, private and unassigned ones.
+_INVISIBLE: Final = "C"
+#: From here on Unicode has other forms of letters and digits, such as fullwidth, circled and mathematical ones; those
+#: of Latin-1 are signs of measures.
+_FIRST_FORM: Final = "\u2000"
 
 
 def encodings_of(ds: Dataset, inherited: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,5 +135,15 @@ def map_values(text: str, vr: str, replace: Callable[[str], str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` without control characters other than line breaks and tabs (PS3.5 section 6.1.3)."""
-    return text if text.isprintable() else text.translate(_CONTROLS)
+    """Return `text` without characters that nobody sees, other than line breaks and tabs (PS3.5 section 6.1.3)."""
+    if text.isprintable():
+        return text
+    return "".join(one for one in text if one in _BREAKS or not unicodedata.category(one).startswith(_INVISIBLE))
+
+
+def legible(text: str) -> str:
+    """Return printable `text` in the one form that its readers see: letters composed, and no others in disguise."""
+    text = printable(text)
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC" if max(text) >= _FIRST_FORM else "NFC", text)
