@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,13 +18,17 @@ from gateway.config import Settings
 from gateway.deid.anonymizer import Anonymizer
 from gateway.deid.engine import Deidentifier
 from gateway.deid.keys import derive
+from gateway.deid.quarantine import Quarantine
 from gateway.deid.vault import Vault
+from gateway.deid.pixels import PixelCleaner
 from gateway.deid.workitems import WorkitemDeidentifier
 from gateway.errors import ObjectNotFound
 from gateway.intake.attempt import Ingest
+from gateway.intake.cleaning import Cleaning
 from gateway.intake.digests import FileDigest
 from gateway.intake.elements import Elements
 from gateway.intake.header_memory import HeaderMemory
+from gateway.intake.keeping import Keeper
 from gateway.intake.taking import IngestLimits, Treatment
 from gateway.store import driver
 from gateway.store.arrivals import Retirement
@@ -80,6 +84,8 @@ class Archive:
         self._key = key = keys.deid
         #: Seals what identifies, and opens it for those who may know.
         self.vault = Vault(keys.vault, keys.previous)
+        #: What was refused, if that is kept.
+        self.quarantine = Quarantine.of(settings.quarantine, self.vault)
         self._deid = (key, settings.deid.profiles_dir)
         self._digest_key = derive(key, "sameness")
         self._memory = HeaderMemory()
@@ -90,8 +96,10 @@ class Archive:
         self._profiles: dict[str, Deidentifier] = {}
         self._attempts: dict[Source, Ingest] = {}
         self._treatments: dict[str, WorkitemDeidentifier | None] = {}
+        cleaner = PixelCleaner(workers.run)
+        self._cleaning = Cleaning(cleaner, workers, max_bytes=ingest.max_cleaning_mb << 20)
         #: Makes de-identified copies of what is stored, whatever profile it was stored under.
-        self.anonymizer = Anonymizer(key, workers.run)
+        self.anonymizer = Anonymizer(key, workers.run, cleaner)
 
     def for_source(self, source: Source) -> BoundArchive:
         """The archive as objects from `source` enter it."""
@@ -129,6 +137,10 @@ class Archive:
             attempt = self._attempts.get(source) or await self._attempt(source)
             return await attempt.take(part, study_uid=study_uid)
 
+    async def retry(self, part: AsyncIterator[bytes], source: Source) -> StoreOutcome:
+        """Take in a file of the quarantine, as `ingest` does; what is refused again is not kept twice."""
+        return await replace(await self._attempt(source), keeper=None).take(part)
+
     async def _attempt(self, source: Source) -> Ingest:
         """How objects from `source` are taken in."""
         largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
@@ -137,7 +149,8 @@ class Archive:
         treatment = Treatment(profile, self._elements, self._digest_key, limits)
         # Without identity it is kept how an object came, not from where: an AE title may name a ward or a doctor.
         kept = str(source) if profile.is_identity else source.kind
-        attempt = Ingest(self.catalogue, self.objects, self._workers, treatment, self._memory, kept)
+        keeper = Keeper(self.quarantine, self._workers, str(source)) if self.quarantine is not None else None
+        attempt = Ingest(self.catalogue, self.objects, self._workers, treatment, self._memory, kept, keeper)
         if len(self._attempts) >= _MAX_SOURCES:
             self._attempts.clear()
         self._attempts[source] = attempt

@@ -156,6 +156,8 @@ async def _sweep(core: Core) -> None:
         await asyncio.sleep(_SWEEP_EVERY_S)
         try:
             await core.archive.sweep()
+            if core.archive.quarantine is not None:
+                await core.workers.run_io(core.archive.quarantine.prune)
         except Exception:
             logger.exception("sweeping failed")
 

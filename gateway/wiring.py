@@ -92,6 +92,8 @@ async def open_core(settings: Settings, uri: str, keys: Keys) -> AsyncIterator[C
         await catalogue.start()
         await catalogue.settle()
         archive = Archive(settings, catalogue, objects, workers, keys=keys, root=dicomweb_path(settings))
+        if archive.quarantine is not None:
+            await workers.run_io(archive.quarantine.prepare)
         yield Core(settings, catalogue, objects, workers, archive)
     finally:
         await catalogue.close()

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from dicomweb.errors import NotFound, OutOfSpace
 from gateway.config import QuarantineSettings
@@ -69,18 +69,22 @@ class Quarantine:
         self._total, self._looked = 0, float("-inf")
 
     @classmethod
-    def of(cls, settings: QuarantineSettings, vault: Vault) -> Quarantine | None:
-        """The quarantine that the settings ask for, its folder made; raise ConfigurationError if others may read it."""
+    def of(cls, settings: QuarantineSettings, vault: Vault) -> Self | None:
+        """The quarantine that the settings ask for."""
         if settings.dir is None:
             return None
-        try:
-            settings.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            is_open = bool(stat.S_IMODE(settings.dir.stat().st_mode) & 0o077)
-        except OSError as exc:
-            raise ConfigurationError(f"Cannot use the folder quarantine.dir = {settings.dir}.") from exc
-        if is_open:
-            raise ConfigurationError(f"Others may read quarantine.dir = {settings.dir}; run: chmod 700 {settings.dir}")
         return cls(settings.dir, vault, max_bytes=settings.max_mb << 20, keep_days=settings.keep_days)
+
+    def prepare(self) -> None:
+        """Make the folder; raise ConfigurationError if that cannot be, or others may read it."""
+        folder = self._folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            is_open = bool(stat.S_IMODE(folder.stat().st_mode) & 0o077)
+        except OSError as exc:
+            raise ConfigurationError(f"Cannot use the folder quarantine.dir = {folder}.") from exc
+        if is_open:
+            raise ConfigurationError(f"Others may read quarantine.dir = {folder}; run: chmod 700 {folder}")
 
     def begin(self) -> Draft:
         """Begin a file; raise QuarantineFull or OSError."""
@@ -107,8 +111,7 @@ class Quarantine:
         except FileNotFoundError:
             raise NotFound("The quarantine holds nothing of this id.") from None
         sync_folder(self._folder)
-        with self._lock:
-            self._looked = float("-inf")
+        self.look_again()
 
     def prune(self) -> int:
         """Remove what is older than it may be, and what killed processes left; return how many files."""
@@ -120,6 +123,11 @@ class Quarantine:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+    def look_again(self) -> None:
+        """Something was removed: what is known of how much there is has passed."""
+        with self._lock:
+            self._looked = float("-inf")
 
     def check(self, size: int) -> None:
         """Count `size` bytes that a file has got; raise QuarantineFull if there is more than may be."""
@@ -185,6 +193,7 @@ class Draft:
         self._path = path
         self._writer = SealedWriter(path, vault)
         self._looked = 0
+        self._finished = False
 
     def write(self, chunks: Sequence[bytes]) -> None:
         """Go on with these bytes; raise QuarantineFull or OSError."""
@@ -195,15 +204,18 @@ class Draft:
 
     def finish(self, source: str, reason: str) -> None:
         """Say where it came from and why it was refused, and keep it durably; raise QuarantineFull or OSError."""
-        at = datetime.now(UTC).isoformat(timespec="seconds")
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
         size = self._writer.content_size
         self._writer.finish({"at": at, "source": source, "reason": reason, "size": size})
         self._quarantine.publish(self._path, self._writer.size - self._looked)
+        self._finished = True
 
     def discard(self) -> None:
         """Remove it, unless it is finished. Idempotent."""
         self._writer.close()
-        self._path.unlink(missing_ok=True)
+        if not self._finished:
+            self._path.unlink(missing_ok=True)
+            self._quarantine.look_again()
 
     def _look(self) -> None:
         size, self._looked = self._writer.size - self._looked, self._writer.size

@@ -51,7 +51,7 @@ class Ingest:
             return await self._outcome(taking, row, added or await self.catalogue.add(row))
         except (BadRequest, Refused, TooLarge, Conflict) as exc:
             if kept is not None and not isinstance(exc, Conflict):
-                await kept.seal(self.source, exc.message)
+                await kept.seal(exc.message)
             return StoreOutcome(
                 *taking.sent,
                 failure=exc.dimse_status,

@@ -15,11 +15,12 @@ _HELD_BYTES = 4 << 20
 
 
 class Keeper:
-    """Keeps what arrives at one process for a quarantine."""
+    """Keeps what arrives from one source for a quarantine."""
 
-    def __init__(self, quarantine: Quarantine, workers: Workers) -> None:
+    def __init__(self, quarantine: Quarantine, workers: Workers, source: str) -> None:
         self.quarantine = quarantine
         self.workers = workers
+        self.source = source
         self._said_full = False
 
     def keep(self, part: AsyncIterator[bytes], max_bytes: int) -> Kept:
@@ -73,7 +74,7 @@ class Kept:
         self._wanted = False
         self._chunks.clear()
 
-    async def seal(self, source: str, reason: str) -> None:
+    async def seal(self, reason: str) -> None:
         """The object was refused: keep it whole, durably when this returns, or log why that cannot be."""
         if not self._wanted:
             return
@@ -83,7 +84,7 @@ class Kept:
                     break
             else:
                 await self._spill()
-                await self._finish(source, reason)
+                await self._finish(reason)
         except Exception as exc:  # noqa: BLE001 - it is refused, whatever happens here
             self._error = exc
         self._keeper.note(self._error)
@@ -95,9 +96,9 @@ class Kept:
         if draft is not None:
             await self._keeper.workers.run_store(draft.discard)
 
-    async def _finish(self, source: str, reason: str) -> None:
+    async def _finish(self, reason: str) -> None:
         if self._draft is not None and self._error is None:
-            await self._keeper.workers.run_store(self._draft.finish, source, reason)
+            await self._keeper.workers.run_store(self._draft.finish, self._keeper.source, reason)
             self._draft = None
 
     async def _hold(self, chunk: bytes) -> None:
