@@ -1,4 +1,7 @@
-"""Bulk data that arrives before it can be used waits in a file without a name: no crash leaves one behind."""
+"""Bulk data that arrives before it can be used waits in a file without a name: no crash leaves one behind.
+
+It has not been de-identified yet, so what lies on the disk is encrypted, with a key that only this process has.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
 from dicomweb.errors import OutOfSpace, TooLarge, Unavailable
 
 #: Runs a blocking function in a pool of threads.
 Run = Callable[..., Awaitable[Any]]
 _CHUNK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_KEY_BYTES, _BLOCK_BYTES = 32, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class Spool:
         self._run = run
         self._file: IO[bytes] | None = None
         self._size = 0
+        self._key = os.urandom(_KEY_BYTES)
 
     async def put(self, chunks: AsyncIterator[bytes]) -> Spooled:
         """Write a value to the end; raise OutOfSpace, TooLarge or Unavailable."""
@@ -96,7 +103,7 @@ class Spool:
         """The first bytes of a value."""
         if self._file is None or not value.length:
             return b""
-        data: bytes = await self._run(os.pread, self._file.fileno(), min(count, value.length), value.offset)
+        data: bytes = await self._run(self._read, self._file.fileno(), min(count, value.length), value.offset)
         return data
 
     async def close(self) -> None:
@@ -117,17 +124,27 @@ class Spool:
                     raise _error(exc) from exc
                 raise
         self._folder.take_bytes(len(data))
-        self._size += len(data)
+        begin, self._size = self._size, self._size + len(data)
         try:
-            await self._run(_append, self._file, data)
+            await self._run(self._append, self._file, data, begin)
         except OSError as exc:
             raise _error(exc) from exc
 
+    def _append(self, file: IO[bytes], data: bytes, offset: int) -> None:
+        view = memoryview(self._crypted(data, offset))
+        while view:
+            view = view[file.write(view) :]
 
-def _append(file: IO[bytes], data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+    def _read(self, descriptor: int, count: int, offset: int) -> bytes:
+        return self._crypted(os.pread(descriptor, count, offset), offset)
+
+    def _crypted(self, data: bytes, offset: int) -> bytes:
+        """Encrypt or decrypt what lies at an offset: AES in counter mode, of which each place is written once."""
+        blocks, skipped = divmod(offset, _BLOCK_BYTES)
+        counter = modes.CTR(blocks.to_bytes(_BLOCK_BYTES, "big"))
+        stream = Cipher(algorithms.AES256(self._key), counter).encryptor()
+        stream.update(bytes(skipped))
+        return stream.update(data)
 
 
 def _error(exc: OSError) -> OutOfSpace | Unavailable:

@@ -1,12 +1,13 @@
 """Commitment requests in the catalogue: what was asked, sealed; who works on it; the result, for a while.
 
 A record names what its sender knows, which may be what de-identification removed: it is encrypted with a key of the
-gateway, so that the catalogue alone tells nothing.
+gateway, and known by a keyed digest of its transaction UID, so that the catalogue alone tells nothing.
 """
 
 from __future__ import annotations
 
 import gzip
+import hmac
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,7 @@ class CommitmentRecords:
     def __init__(self, db: Any, key: bytes, run: Runner) -> None:
         self._records = db.commitments
         self._cipher = AESGCM(key)
+        self._key = key
         self._run = run
 
     async def start(self) -> None:
@@ -55,7 +57,7 @@ class CommitmentRecords:
         """Keep a request, taken by this worker; raise Conflict if the transaction UID is in use."""
         now = datetime.now(UTC)
         document = {
-            "_id": transaction_uid,
+            "_id": self._id(transaction_uid),
             "owner": owner,
             "sealed": await self._run(self._seal, transaction_uid, references),
             "lease_until": now + _LEASE,
@@ -71,7 +73,7 @@ class CommitmentRecords:
     async def get(self, transaction_uid: str, owner: str) -> Record:
         """A request of this owner; raise NotFound, or Gone if its result is kept no longer."""
         async with driver.wrapped():
-            document = await self._records.find_one({"_id": transaction_uid, "owner": owner})
+            document = await self._records.find_one({"_id": self._id(transaction_uid), "owner": owner})
         if document is None:
             raise NotFound("There is no such commitment request.")
         if document["expires_at"] <= datetime.now(UTC):
@@ -83,7 +85,7 @@ class CommitmentRecords:
     async def take_over(self, transaction_uid: str) -> bool:
         """Work on a request that nobody works on; True if it is this worker's now."""
         now = datetime.now(UTC)
-        free = {"_id": transaction_uid, "failures": None, "lease_until": {"$lte": now}}
+        free = {"_id": self._id(transaction_uid), "failures": None, "lease_until": {"$lte": now}}
         async with driver.wrapped():
             taken = await self._records.update_one(free, {"$set": {"lease_until": now + _LEASE}})
         return bool(taken.modified_count)
@@ -92,24 +94,29 @@ class CommitmentRecords:
         """Say that the work goes on."""
         until = datetime.now(UTC) + _LEASE
         async with driver.wrapped():
-            await self._records.update_one({"_id": transaction_uid}, {"$set": {"lease_until": until}})
+            await self._records.update_one({"_id": self._id(transaction_uid)}, {"$set": {"lease_until": until}})
 
     async def let_go(self, transaction_uid: str) -> None:
         """Leave the work to whoever asks next."""
         async with driver.wrapped():
-            await self._records.update_one({"_id": transaction_uid}, {"$set": {"lease_until": datetime.now(UTC)}})
+            now = datetime.now(UTC)
+            await self._records.update_one({"_id": self._id(transaction_uid)}, {"$set": {"lease_until": now}})
 
     async def finish(self, transaction_uid: str, failures: Mapping[int, int]) -> None:
         """Keep the result."""
         result = [[number, reason] for number, reason in failures.items()]
         async with driver.wrapped():
-            await self._records.update_one({"_id": transaction_uid}, {"$set": {"failures": result}})
+            await self._records.update_one({"_id": self._id(transaction_uid)}, {"$set": {"failures": result}})
 
     async def _insert(self, document: dict[str, Any]) -> None:
         try:
             await self._records.insert_one(document)
         except DuplicateKeyError:
             raise _Taken from None
+
+    def _id(self, transaction_uid: str) -> bytes:
+        """What a request is known by: its sender's UID may be made of a date and a place."""
+        return hmac.digest(self._key, b"transaction:" + transaction_uid.encode("ascii"), "sha256")
 
     def _seal(self, transaction_uid: str, references: Sequence[Reference]) -> bytes:
         rows = [[one.sop_class_uid, one.instance_uid, one.study_uid, one.series_uid] for one in references]
