@@ -9,6 +9,7 @@ from typing import Final, Self
 from pydicom.dataset import Dataset
 
 from gateway.deid.codes import Codes
+from gateway.deid.graphics import OverlayCleaner
 from gateway.deid.header import HeaderRun
 from gateway.deid.keys import checked
 from gateway.deid.memory import Memory
@@ -48,12 +49,16 @@ class Deidentifier:
         self.profile = profile
         #: Whether objects pass unchanged (the profile `none`).
         self.is_identity = not profile.deidentify
+        #: Whether what is burned into pictures is to be found and blanked before (PS3.15 section E.3.1).
+        self.cleans_pixels = profile.deidentify and "clean-pixel-data" in profile.options
         self.plan = Plan(profile)
         self.memory = Memory(remembers=remembers)
         self.uid = UidMap(key)
         self.pseudonyms = Pseudonyms(key)
         self.cleaner = Cleaner(self.uid)
         self.codes = Codes(self.cleaner)
+        #: What looks at overlay planes, if any are to stay.
+        self.overlays = OverlayCleaner() if "clean-graphics" in profile.options else None
 
     @classmethod
     def load(cls, profile_name: str, key: bytes, directory: Path | None = None) -> Self:

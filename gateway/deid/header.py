@@ -64,6 +64,8 @@ class HeaderRun:
     def run(self) -> None:
         """De-identify the data set, or raise Refusal."""
         self._check()
+        if self._deid.overlays is not None:
+            self._deid.overlays.clean(self._ds)
         planned = self._plan()
         circumstances = (self._subject, self._encodings, self._ds.original_encoding, self._has_concept)
         context = self._memory.context(circumstances, self._learn(planned))

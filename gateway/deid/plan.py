@@ -16,6 +16,7 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
+from gateway.deid import graphics
 from gateway.deid.profile import Profile
 from gateway.deid.values import read
 
@@ -99,6 +100,12 @@ _CHARACTER_SET: Final = 0x00080005
 _UNDECLARED: Final = frozenset({None, "", "UN"})
 
 
+#: Overlay planes are removed unless they are cleaned; what stays of one then.
+_OVERLAYS: Final = {
+    group << 16 | element: vr for group in graphics.GROUPS for element, vr in graphics.ATTRIBUTES.items()
+}
+
+
 @cache
 def table() -> dict[str, tuple[str, dict[str, str]]]:
     """Table E.1-1 (2024b with the rows that 2026c adds): tag pattern -> action of the profile and of its options."""
@@ -113,6 +120,12 @@ def safe_private() -> dict[tuple[int, str, int], str]:
     return {(int(group, 16), creator, int(element, 16)): vr for group, creator, element, vr, _ in rows}
 
 
+def listed_vr(tag: int) -> str | None:
+    """The VR of an attribute in PS3.6, overlay planes that stay included; None if there is no such attribute."""
+    entry = DicomDictionary.get(tag)
+    return entry[0] if entry else _OVERLAYS.get(tag)
+
+
 class Plan:
     """The action of one profile for every attribute."""
 
@@ -120,6 +133,8 @@ class Plan:
         self._options = profile.options
         self._keeps_dates = bool(profile.options & {"modified-dates", "retain-full-dates"})
         self._actions = {tag: self._decide(tag) for tag in DicomDictionary}
+        if "clean-graphics" in profile.options:
+            self._actions |= {tag: self.by_vr(tag, vr) for tag, vr in _OVERLAYS.items()}
         self._actions |= {tag: self._ruled(tag, action) for tag, action in profile.rules.items()}
         self._resolved: dict[tuple[int, str | None], tuple[Action, str]] = {}
         self.keeps_safe_private = "retain-safe-private" in profile.options
@@ -157,9 +172,9 @@ class Plan:
     def _resolve(self, tag: int, declared: str | None) -> tuple[Action, str]:
         """Reconcile the declared VR with that of PS3.6; where they cannot both be true, the stricter rule holds."""
         action = self.action(tag)
-        if tag not in DicomDictionary:
+        vr = listed_vr(tag)
+        if vr is None:
             return action, declared or "UN"
-        vr = DicomDictionary[tag][0]
         if not declared or declared in {"UN", vr} or action is Action.REMOVE:
             return action, vr
         if vr in STRINGS and declared in STRINGS:
@@ -177,7 +192,8 @@ class Plan:
         if not self._keeps_dates and vr in {"DA", "DT", "TM"}:
             return Action.EMPTY
         if vr not in _BY_VR:  # OB, OW and the like
-            return Action.KEEP if tag >> 16 in _BINARY_GROUPS and vr not in {"UN", "NONE"} else Action.REMOVE
+            is_table = tag >> 16 in _BINARY_GROUPS or tag in _OVERLAYS
+            return Action.KEEP if is_table and vr not in {"UN", "NONE"} else Action.REMOVE
         return _BY_VR[vr]
 
     def _decide(self, tag: int) -> Action:

@@ -30,7 +30,7 @@ _UTF8: Final = ("utf8",)
 
 
 #: Private and unknown bytes may be anything; those that PS3.6 lists are tables of numbers, curves and the like.
-_ANYTHING: Final = frozenset({"UN", "OB"})
+_UNKNOWN: Final = "UN"
 
 
 def find_leaks(
@@ -86,7 +86,7 @@ def _holds(
         return identity.is_in(text) and not (is_code and is_term(text))
     if vr in _CHECKED or not isinstance(value, bytes):
         return False
-    is_table = vr not in _ANYTHING and not element.tag & 0x10000
+    is_table = vr != _UNKNOWN and not element.tag & 0x10000
     if identity.is_in_bytes(value, is_table=is_table) or holds_uid(uids_in_bytes(value)):
         return True
     if b"\0" in value and holds_uid(uids_in_bytes(value.replace(b"\0", b""))):  # in UTF-16

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from gateway.deid import dates, stamps
+from gateway.deid.graphics import is_overlay
 from gateway.deid.identity import Identity
 from gateway.deid.plan import REMOVALS, STRINGS, Action
 from gateway.deid.policy import check_limits
@@ -103,6 +104,8 @@ class Treatment:
             if tag & 0x10000 and tag & 0xFFFF < 0x1000:
                 continue  # private creators stay or go with what they created
             action, vr = self._deid.plan.rule(ds, tag, element.VR)
+            if depth and is_overlay(tag):
+                action = Action.REMOVE  # only those of the object itself were looked at
             if tag & 0x10000 and action is not Action.REMOVE:
                 creators.add((tag & 0xFFFF0000) | (tag & 0xFF00) >> 8)
             if action is not Action.KEEP:
