@@ -18,9 +18,9 @@ from gateway.config import Settings
 from gateway.deid.anonymizer import Anonymizer
 from gateway.deid.engine import Deidentifier
 from gateway.deid.keys import derive
+from gateway.deid.pixels import PixelCleaner
 from gateway.deid.quarantine import Quarantine
 from gateway.deid.vault import Vault
-from gateway.deid.pixels import PixelCleaner
 from gateway.deid.workitems import WorkitemDeidentifier
 from gateway.errors import ObjectNotFound
 from gateway.intake.attempt import Ingest
@@ -146,11 +146,13 @@ class Archive:
         largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
         limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
         profile = await self._profile(self.profile_of(source))
-        treatment = Treatment(profile, self._elements, self._digest_key, limits)
+        treatment = Treatment(profile, self._elements, self._digest_key, limits, self.vault)
         # Without identity it is kept how an object came, not from where: an AE title may name a ward or a doctor.
         kept = str(source) if profile.is_identity else source.kind
         keeper = Keeper(self.quarantine, self._workers, str(source)) if self.quarantine is not None else None
-        attempt = Ingest(self.catalogue, self.objects, self._workers, treatment, self._memory, kept, keeper)
+        attempt = Ingest(
+            self.catalogue, self.objects, self._workers, treatment, self._memory, self._cleaning, kept, keeper
+        )
         if len(self._attempts) >= _MAX_SOURCES:
             self._attempts.clear()
         self._attempts[source] = attempt

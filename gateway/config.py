@@ -130,6 +130,7 @@ class IngestSettings:
     max_header_bytes: int = 256 << 20
     max_uploads: int = 64
     max_upload_mb: int = 64
+    max_cleaning_mb: int = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,18 +38,26 @@ class Workers:
 
         A task that is cancelled ends when its call has, so that it can look at what the call did.
         """
-        call = self._store.run(function, *args)
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            while not call.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([call])
-            if not call.cancelled():
-                call.exception()  # nobody is left whom it concerns
-            raise
+        return await _to_its_end(self._store.run(function, *args))
+
+    async def run_through(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(*args)` in the `cpu` pool; as with `run_store`, it has ended when this has."""
+        return await _to_its_end(self._cpu.run(function, *args))
 
     async def close(self) -> None:
         """Let running calls finish and drop waiting ones."""
         for pool in (self.io, self._store, self._cpu):
             await asyncio.to_thread(pool.close)
+
+
+async def _to_its_end(call: asyncio.Future[T]) -> T:
+    """Await a call, and its end even if nobody waits for the result any more."""
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        while not call.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([call])
+        if not call.cancelled():
+            call.exception()  # nobody is left whom it concerns
+        raise

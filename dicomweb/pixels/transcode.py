@@ -27,7 +27,7 @@ _MAX_NATIVE_BYTES = (1 << 32) - 2  # the length of an element has 32 bits
 MAX_FRAME_PIXELS = 1 << 29  # a slide scanner's or detector's frame is far below; the codec allocates it at once
 _OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _DCT = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55))  # JPEG that always loses something
-_EMPTY_OFFSET_TABLE = b"\xfe\xff\x00\xe0\0\0\0\0"
+EMPTY_OFFSET_TABLE = b"\xfe\xff\x00\xe0\0\0\0\0"
 SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
@@ -134,7 +134,7 @@ def encoded_part10_head(header: Dataset, frame: Encoded, target: str) -> bytes:
         ratios, methods = header.get("LossyImageCompressionRatio"), header.get("LossyImageCompressionMethod")
         ds.add_new("LossyImageCompressionRatio", "DS", [*_values(ratios), f"{frame.ratio:.2f}"])
         ds.add_new("LossyImageCompressionMethod", "CS", [*_values(methods), form.method])
-    return _written(ds) + b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + _EMPTY_OFFSET_TABLE
+    return _written(ds) + b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + EMPTY_OFFSET_TABLE
 
 
 def item(frame: bytes) -> bytes:

@@ -55,9 +55,14 @@ class Redaction:
     keep: tuple[Box, ...] = ()
     looked: bool = False
 
+    @property
+    def blanks(self) -> bool:
+        """Whether there is anything to blank."""
+        return bool(self.blank or self.keep)
+
     def apply(self, pixels: np.ndarray, photometric: str, header: Dataset) -> np.ndarray:
         """Return a frame with the boxes black as displayed; the frame itself if there is nothing to blank."""
-        if not self.blank and not self.keep:
+        if not self.blanks:
             return pixels
         mask = np.full(pixels.shape[:2], bool(self.keep))
         for box in self.keep:

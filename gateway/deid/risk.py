@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from gateway.deid.ocr import Box
@@ -22,6 +23,9 @@ _CONDITIONS: Final = {
     "image_type": "ImageType",
     "modality": "Modality",
 }
+_OF_DEVICES: Final = ("Manufacturer", "ManufacturerModelName", "Rows", "Columns")
+#: What tells the risk, and which device a picture is of.
+DECIDING: Final = frozenset(tag for tag in map(tag_for_keyword, (*_CONDITIONS.values(), *_OF_DEVICES)) if tag)
 _ULTRASOUND_REGION: Final = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
 
 

@@ -1,4 +1,4 @@
-"""One attempt to take in one instance: header -> profile -> object store -> catalogue row.
+"""One attempt to take in one instance: header -> picture, if it is suspect -> profile -> object store -> catalogue row.
 
 Nothing is acknowledged before the bytes are synced and the row is committed. Whatever goes wrong before that leaves
 at most an object that no row refers to, which the attempt deletes itself or the sweeper finds.
@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from dicomweb.errors import BadRequest, Conflict, NotDicom, Refused, TooLarge, Unavailable
 from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
+from gateway.deid.original import context_of
+from gateway.intake.cleaning import Cleaning
 from gateway.intake.header_memory import HeaderMemory, Lease
 from gateway.intake.keeping import Keeper, Kept
 from gateway.intake.source import Buffer, ByteSource, Short
+from gateway.intake.stored import StoredHeader, sent_names
+from gateway.intake.suspicion import Suspect
 from gateway.intake.taking import WHOLE_BYTES, Taking, Treatment
 from gateway.store import items
 from gateway.store.catalogue import Added, Catalogue
@@ -37,6 +41,7 @@ class Ingest:
     workers: Workers
     treatment: Treatment
     memory: HeaderMemory
+    cleaning: Cleaning
     source: str
     keeper: Keeper | None = None
 
@@ -47,8 +52,7 @@ class Ingest:
         source = ByteSource(kept or part, max_bytes=max_bytes, on_growth=lease.grow)
         taking = Taking(source, self.treatment, study_uid)
         try:
-            row, added = await self._write(source, lease, taking, kept)
-            return await self._outcome(taking, row, added or await self.catalogue.add(row))
+            return await self._take(source, lease, taking, kept)
         except (BadRequest, Refused, TooLarge, Conflict) as exc:
             if kept is not None and not isinstance(exc, Conflict):
                 await kept.seal(exc.message)
@@ -63,6 +67,24 @@ class Ingest:
             await lease.close()
             if kept is not None:
                 await kept.close()
+
+    async def _take(self, source: ByteSource, lease: Lease, taking: Taking, kept: Kept | None) -> StoreOutcome:
+        """Store what arrives; a suspect picture is looked at before. The same as is stored needs no second look."""
+        try:
+            return await self._store(source, lease, taking, kept)
+        except Suspect as suspect:
+            header = suspect.header
+        taking.sent = await self.workers.run_store(sent_names, header)
+        picture = await self.cleaning.picture(header, source, self.treatment, taking.study_uid)
+        where, digests = picture.taking.stored.resource, picture.taking.digests
+        if await self.catalogue.holds(where, digests.received, digests.stored):
+            return StoreOutcome(*taking.sent, stored=where, duplicate=True)
+        cleaned, pixels = await self.cleaning.clean(picture)
+        return await self._store(pixels, lease, cleaned, None)
+
+    async def _store(self, source: ByteSource, lease: Lease, taking: Taking, kept: Kept | None) -> StoreOutcome:
+        row, added = await self._write(source, lease, taking, kept)
+        return await self._outcome(taking, row, added or await self.catalogue.add(row))
 
     async def _write(
         self, source: ByteSource, lease: Lease, taking: Taking, kept: Kept | None
@@ -135,7 +157,14 @@ class Ingest:
             item=item,
             json_gzip=json_gzip,
             source=self.source,
+            sealed=self._sealed(stored),
         )
+
+    def _sealed(self, stored: StoredHeader) -> bytes:
+        """What the object said before it was de-identified, for whoever has the vault's key."""
+        if not stored.original:
+            return b""
+        return self.treatment.vault.seal(stored.original, context_of(stored.resource.instance_uid or ""))
 
     async def _outcome(self, taking: Taking, row: InstanceRow, added: Added) -> StoreOutcome:
         """What the sender is told. When the catalogue failed instead, the object stays for the sweeper to judge."""

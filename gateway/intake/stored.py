@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gzip
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from dicomweb.errors import IsthmusError, NotDicom
 from dicomweb.pixels import frames
 from dicomweb.pixels.frames import FrameTable
 from dicomweb.resource import Resource, is_uid
+from gateway.deid.original import Before
 from gateway.intake import quick
 from gateway.intake.elements import Element, Elements, Unusual
 from gateway.intake.file_meta import file_start
@@ -53,6 +55,12 @@ class Deidentify(Protocol):
     """What a profile does to a header; `gateway.deid.engine.Deidentifier` is one."""
 
     is_identity: bool
+    cleans_pixels: bool
+
+    @property
+    def uid(self) -> Callable[[str], str]:
+        """What a UID is replaced by, if the profile replaces UIDs."""
+        ...
 
     def apply(self, ds: Dataset) -> None:
         """Change the header in place; raise Refused."""
@@ -76,7 +84,7 @@ class StoredHeader:
 
     `head` is the start of the stored file, up to and with the header of the pixel element, which starts at
     `pixel_offset` (0 if there is none). Pixel bytes are swapped in groups of `swap` (1: not at all). `json` is what
-    `attributes` are in text.
+    `attributes` are in text. `original` is what the object said of patient and study before it was de-identified.
     """
 
     sent_class_uid: str
@@ -91,6 +99,7 @@ class StoredHeader:
     geometry: Geometry
     attributes: dict[str, Any]
     json: bytes
+    original: bytes = field(default=b"", repr=False)
 
     @property
     def json_gzip(self) -> bytes:
@@ -148,11 +157,12 @@ def _quickly(header: Header, profile: Deidentify, elements: Elements) -> StoredH
         return _kept(header, made, [_kept_uid(made, tag) for tag in _NAME_TAGS[:3]])
     ds = quick.read(header.data, header.places, elements)
     sent = [quick.uid(ds, tag) for tag in _NAME_TAGS]
+    before = Before(ds)
     profile.apply(ds)
-    return _kept(header, elements.data_set(*quick.write(ds)), sent)
+    return _kept(header, elements.data_set(*quick.write(ds)), sent, before.unlike(ds, profile.uid))
 
 
-def _kept(header: Header, elements: dict[int, Element], sent: list[str]) -> StoredHeader:
+def _kept(header: Header, elements: dict[int, Element], sent: list[str], original: bytes = b"") -> StoredHeader:
     """A header of these elements; raise Unusual."""
     class_uid, instance_uid, study_uid, series_uid = (_kept_uid(elements, tag) for tag in _NAME_TAGS)
     pixels = header.pixels
@@ -186,6 +196,7 @@ def _kept(header: Header, elements: dict[int, Element], sent: list[str]) -> Stor
         geometry=_geometry(attributes, pixels, _offsets(table.stored[12:], "Q") if table else ()),
         attributes=attributes,
         json=b"{" + b",".join(members) + b"}",
+        original=original,
     )
 
 
@@ -209,7 +220,9 @@ def _rewritten(header: Header, profile: Deidentify) -> StoredHeader:
     """A header that pydicom reads and writes."""
     ds = parsed(header)
     sent = [_uid(ds, name) for name in NAMES]
+    before = None if profile.is_identity else Before(ds)
     profile.apply(ds)
+    original = before.unlike(ds, profile.uid) if before is not None else b""
     class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name) for name in NAMES)
     syntax = _stored_syntax(header)
     vr = _pixel_vr(header.pixels, bits_allocated=_int(ds.get("BitsAllocated")))
@@ -232,6 +245,7 @@ def _rewritten(header: Header, profile: Deidentify) -> StoredHeader:
         geometry=_geometry(attributes, header.pixels, _offsets(table, "Q") if isinstance(table, bytes) else ()),
         attributes=attributes,
         json=dicom_json.dumps(attributes),
+        original=original,
     )
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 from dicomweb.errors import BadRequest, Conflict, NotDicom, Refused, TooLarge
 from dicomweb.pixels.frames import FrameTable
+from gateway.deid.vault import Vault
 from gateway.intake.digests import InstanceDigests
 from gateway.intake.elements import Elements
 from gateway.intake.header import Header, HeaderReader
 from gateway.intake.pixels import TRUNCATED, UNDEFINED, PixelScan, Swap
 from gateway.intake.source import Buffer, ByteSource
 from gateway.intake.stored import Deidentify, StoredHeader, prepare, sent_names
+from gateway.intake.suspicion import Suspect, is_suspect
 
 #: Collected before anything is done with it.
 WHOLE_BYTES = 1 << 20
@@ -31,22 +33,37 @@ class IngestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """What every instance of a source is taken in with; `digest_key` keys the sameness digests."""
+    """What every instance of a source is taken in with; `digest_key` keys the sameness digests, `vault` seals."""
 
     profile: Deidentify
     elements: Elements
     digest_key: bytes = field(repr=False)
     limits: IngestLimits
+    vault: Vault
 
 
 class Taking:
     """One instance on its way from its source to the bytes of its file."""
 
-    def __init__(self, source: ByteSource, treatment: Treatment, study_uid: str | None) -> None:
-        """Take what belongs to `study_uid`, if that is given."""
+    def __init__(
+        self,
+        source: ByteSource,
+        treatment: Treatment,
+        study_uid: str | None,
+        header: Header | None = None,
+        *,
+        received: bytes | None = None,
+    ) -> None:
+        """Take what belongs to `study_uid`, if that is given.
+
+        With a `header`, the source holds what follows it, and its picture is looked at already; `received` is then the
+        sameness of what was received, if that differs.
+        """
         self._source = source
         self._treatment = treatment
-        self._study_uid = study_uid
+        self.study_uid = study_uid
+        self._header = header
+        self._received = received
         self._reader = HeaderReader(source, max_bytes=treatment.limits.max_header_bytes)
         self._known: _Known | None = None
         #: SOP class and instance as the sender sent them, empty until they are known.
@@ -70,12 +87,18 @@ class Taking:
         """Where the frames lie, once all is done."""
         return self.stored.frame_table(self._begun.header.pixels, self._begun.scan.layout)
 
+    @property
+    def codestreams(self) -> int:
+        """How many codestreams the pixel data holds, as far as their markers tell, once all is done."""
+        return len(self._begun.scan.layout.codestreams)
+
     def advance(self) -> list[Buffer]:
         """Take what has arrived and give the bytes of the file that it makes.
 
         Raises
         ------
         Short : the header has not arrived in whole.
+        Suspect : the picture must be looked at first.
         BadRequest, Conflict, Refused, TooLarge : the instance cannot be taken.
         """
         made: list[Buffer] = []
@@ -100,15 +123,17 @@ class Taking:
 
     def _begin(self) -> _Known:
         """Read and prepare the header."""
-        header = self._reader.read()
         treatment = self._treatment
+        header = self._header or self._reader.read()
+        if self._header is None and treatment.profile.cleans_pixels and is_suspect(header):
+            raise Suspect(header)
         try:
             stored = prepare(header, treatment.profile, treatment.elements)
         except (BadRequest, Refused):
             self.sent = sent_names(header)
             raise
         self.sent = (stored.sent_class_uid, stored.sent_instance_uid)
-        if self._study_uid not in (None, stored.sent_study_uid, stored.resource.study_uid):
+        if self.study_uid not in (None, stored.sent_study_uid, stored.resource.study_uid):
             raise Conflict("The instance belongs to another study than the one in the request.")
         digests = InstanceDigests(treatment.digest_key, header.data, stored.data_set, stored.pixel_offset)
         digests.update(stored.head)
@@ -140,6 +165,7 @@ class Taking:
         is_kept = self._treatment.profile.is_identity and header.encoding.explicit and header.encoding.little
         kept = rest if is_kept else b""
         known.digests.end(rest, kept)
+        known.digests.received = self._received or known.digests.received
         return [*made, kept]
 
 

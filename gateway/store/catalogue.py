@@ -128,6 +128,13 @@ class Catalogue:
                 elif await self._replaced(position, row, present):
                     return Added("new", present["key"])
 
+    async def holds(self, instance: Resource, *digests: bytes) -> bool:
+        """Whether an instance is stored of which one of these is the sameness of what was received or is kept."""
+        async with driver.wrapped():
+            fields = dict.fromkeys(("digest", "stored_digest"), 1)
+            present = await self.db.instances.find_one({"_id": instance.instance_uid}, fields)
+        return present is not None and not {present["digest"], present["stored_digest"]}.isdisjoint(digests)
+
     async def instances(self, resource: Resource) -> list[StoredInstance]:
         """All instances of a resource by series and instance number; raise NotFound or Gone."""
         return await self._retrieval.find(resource) or await self.raise_missing(resource)
