@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, MutableMapping
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from pydicom import config
@@ -87,6 +88,12 @@ def _decode(value: bytes, encodings: tuple[str, ...], vr: str) -> str:
 def values_of(text: str, vr: str) -> list[str]:
     """Split text into the values that its VR allows."""
     return [text] if vr in _SINGLE else text.split("\\")
+
+
+@lru_cache(8192)
+def tag_of(number: int) -> BaseTag:
+    """The tag of a number, each time the same one: to find another one in a data set is to call Python's `__eq__`."""
+    return BaseTag(number)
 
 
 def elements_of(ds: Dataset) -> MutableMapping[BaseTag, Element]:

@@ -18,6 +18,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag
 
 from dicomweb.resource import is_uid
+from gateway.deid.values import tag_of
 from gateway.intake.elements import CHARACTER_SET, VRS, Elements, Encodings, Unusual, character_set, element_head
 from gateway.intake.header import SHORT_VRS, Place
 
@@ -44,7 +45,7 @@ def read(data: bytes, places: Iterable[Place], elements: Elements) -> Dataset:
                 content = _defined(elements, tag, vr, data[start:end], encodings)
             elif tag == CHARACTER_SET:
                 encodings = character_set(data[start:end], vr)[1]
-            known = _tag(tag)
+            known = tag_of(tag)
             found[known] = RawDataElement(known, VRS[vr], len(content), content or _EMPTY[vr], 0, False, True)
         start = end
     ds = Dataset(found)
@@ -72,7 +73,7 @@ def write(ds: Dataset) -> tuple[bytes, list[Place]]:
     at = 0
     elements = ds._dict  # get_item() of each would take as long as all the rest
     for tag in sorted(map(int, elements)):  # numbers: to compare pydicom's tags takes as long, too
-        element = elements[_tag(tag)]
+        element = elements[tag_of(tag)]
         if isinstance(element, RawDataElement):
             if element.is_implicit_VR or not element.is_little_endian:
                 raise Unusual
@@ -119,8 +120,3 @@ def _defined(elements: Elements, tag: int, vr: bytes, raw: bytes, encodings: Enc
     if vr != b"SQ":
         raise Unusual
     return elements.defined(tag, raw, encodings)[12:]
-
-
-@lru_cache(8192)
-def _tag(number: int) -> BaseTag:
-    return BaseTag(number)

@@ -220,9 +220,9 @@ def _rewritten(header: Header, profile: Deidentify) -> StoredHeader:
     """A header that pydicom reads and writes."""
     ds = parsed(header)
     sent = [_uid(ds, name) for name in NAMES]
-    before = None if profile.is_identity else Before(ds)
+    said = None if profile.is_identity else Before(ds)
     profile.apply(ds)
-    original = before.unlike(ds, profile.uid) if before is not None else b""
+    original = said.unlike(ds, profile.uid) if said is not None else b""
     class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name) for name in NAMES)
     syntax = _stored_syntax(header)
     vr = _pixel_vr(header.pixels, bits_allocated=_int(ds.get("BitsAllocated")))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ class InstanceRow:
 
     `digest` is the sameness of what was received, `stored_digest` of what is kept, `checksum` of the whole stored file;
     `keys` come from `scheme.py`, `number` and `item`, the text of a search result, from `items.py`; `json_gzip` is the
-    compressed DICOM JSON.
+    compressed DICOM JSON; `sealed` is for the vault, empty where nothing was de-identified.
     """
 
     study_uid: str
@@ -52,11 +52,14 @@ class InstanceRow:
     item: bytes
     json_gzip: bytes
     source: str
+    sealed: bytes = field(default=b"", repr=False)
 
     def document(self, arrival: int, at: datetime, scheme_id: str) -> dict[str, Any]:
         """The document of the row."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         fields["_id"] = fields.pop("instance_uid")
+        if not self.sealed:
+            del fields["sealed"]
         return fields | {"frames": self.frames.pack(), "arrival": arrival, "at": at, "scheme": scheme_id}
 
 
