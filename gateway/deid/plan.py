@@ -91,8 +91,9 @@ _SEQUENCES: Final = {
     0x00700001: Action.RECURSE,  # Graphic Annotation Sequence
     0x00401101: Action.DUMMY,  # Person Identification Code Sequence
 }
-#: What the table forgets: envelopes of other de-identifiers, and parameters of signatures that went.
-_FORGOTTEN: Final = {0x04000500: Action.REMOVE, 0x4FFE0001: Action.REMOVE}
+#: What the table forgets: a length of old that no longer holds, envelopes of other de-identifiers, and parameters of
+#: signatures that went.
+_FORGOTTEN: Final = {0x00080001: Action.REMOVE, 0x04000500: Action.REMOVE, 0x4FFE0001: Action.REMOVE}
 _CODE_TAGS: Final = {0x00080100, 0x00080102, 0x00080104, 0x00080119, 0x00080120}
 _TEXT_VALUE: Final = 0x0040A160
 _TIMEZONE_OFFSET: Final = 0x00080201

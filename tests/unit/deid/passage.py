@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import copy
 import html
 import io
 import json
@@ -16,14 +17,17 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.filewriter import correct_ambiguous_vr, write_dataset, write_file_meta_info
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from gateway.deid.engine import Deidentifier, Refusal
 from gateway.deid.profile import Profile
+from gateway.deid.vault import Vault
+from gateway.deid.vault import Vault
 from gateway.intake.elements import Elements
 from gateway.intake.source import ByteSource, Short
+from gateway.intake.suspicion import Suspect
 from gateway.intake.taking import IngestLimits, Taking, Treatment
 from tests.unit.deid.objects import KEY, NEEDLES, header
 
@@ -117,6 +121,7 @@ def _encoded(ds: Dataset, syntax: str) -> Iterator[tuple[int, bytes]]:
     """Each element of a data set with its tag."""
     little, explicit = syntax != ExplicitVRBigEndian, syntax != "1.2.840.10008.1.2"
     charset = ds.get("SpecificCharacterSet")
+    ds = correct_ambiguous_vr(copy.deepcopy(ds), little)
     for tag in sorted(ds.keys()):
         one = Dataset()
         one[tag] = ds.get_item(tag)
@@ -150,10 +155,11 @@ class Stored:
 
 
 def taken(deidentifier: Deidentifier, raw: bytes) -> Stored:
-    """Take a file in as it would be stored; raise what the archive would answer with."""
+    """Take a file in as it would be stored, without a look at its picture; raise what the archive would answer with."""
     limits = IngestLimits(max_bytes=1 << 28, max_header_bytes=_MOST_BYTES)
     source = ByteSource(_pieces(raw), max_bytes=limits.max_bytes)
-    taking = Taking(source, Treatment(deidentifier, Elements(), KEY, limits), None)
+    treatment = Treatment(deidentifier, Elements(), KEY, limits, Vault(bytes(range(32, 64))))
+    taking = Taking(source, treatment, None)
     made, wanted = [], 1 << 20
     while not taking.done:
         _run(source.fill(wanted))
@@ -162,6 +168,8 @@ def taken(deidentifier: Deidentifier, raw: bytes) -> Stored:
             wanted = source.held + (1 << 20)
         except Short as short:
             wanted = short.needed
+        except Suspect as suspect:
+            taking = Taking(source, treatment, None, suspect.header)
     return Stored(b"".join(made), taking.stored.json)
 
 
