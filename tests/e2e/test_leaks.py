@@ -1,0 +1,78 @@
+"""Nothing of a person leaves their objects: not into logs, answers, metrics, the catalogue, files or what others see.
+
+A gateway at log level debug takes a made-up person in by every way, good and bad; then all that it keeps or says is
+searched for their names, numbers, dates and UIDs.
+"""
+
+from collections import Counter
+
+import pytest
+
+from tests import leaks
+from tests.conftest import Gateway, running
+from tests.leaks import Leak, Needles, Place
+from tests.planting import Drive
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drive, Gateway]:
+    """A gateway into which the person was driven by every way, and what was there to see meanwhile."""
+    folder = tmp_path_factory.mktemp("leaks")
+    settings = {
+        "ISTHMUS_LOG__LEVEL": "debug",
+        "ISTHMUS_RAY__ENABLED": "false",
+        "ISTHMUS_QUARANTINE__DIR": str(folder / "data" / "quarantine"),
+    }
+    with running(folder, **settings) as gateway:
+        drive = Drive(gateway, folder)
+        with drive.waiting_bulk_data():
+            drive.everything()
+            drive.places += leaks.processes(gateway.process.pid)
+            drive.places += leaks.folder(gateway.data, "files while it runs", without="mongo")
+        drive.places += leaks.database(leaks.internal_user(gateway.data))
+    drive.places += leaks.folder(gateway.data, "files")
+    drive.places.append(Place("log", "standard error", gateway.log.read_bytes()))
+    return drive, gateway
+
+
+@pytest.fixture(scope="module")
+def found(driven: tuple[Drive, Gateway]) -> list[Leak]:
+    """All leaks."""
+    return driven[0].needles.leaks(driven[0].places)
+
+
+CATEGORIES = (
+    "answers", "log", "database", "oplog", "indexes", "database log", "files", "files names", "files expanded",
+    "files while it runs", "files while it runs names", "process", "open files",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_nothing_leaks(driven: tuple[Drive, Gateway], found: list[Leak], category: str) -> None:
+    assert [place for place in driven[0].places if place.category == category], "nothing was searched"
+    assert not [leak for leak in found if leak.category == category]
+
+
+def test_what_was_not_let_in_lies_there_meanwhile(driven: tuple[Drive, Gateway]) -> None:
+    waiting = [place for place in driven[0].places if "/spool/" in place.name and place.category == "open files"]
+    assert max(len(place.content) for place in waiting) > 1_000_000
+    assert [place for place in driven[0].places if place.name.startswith("quarantine/")], "nothing was refused"
+
+
+def test_every_category_is_searched(driven: tuple[Drive, Gateway]) -> None:
+    assert set(Counter(place.category for place in driven[0].places)) == set(CATEGORIES)
+
+
+def test_what_is_kept_is_found_where_it_is_kept(driven: tuple[Drive, Gateway]) -> None:
+    """The search itself sees: the UID under which the study is kept is in answers, rows, oplog, journal and files."""
+    drive, _ = driven
+    with_study = [
+        place for place in drive.places if place.name.startswith("GET 200 /dicomweb/studies?includefield=all")
+    ]
+    stored = with_study[0].content.split(b'"0020000D":{"vr":"UI","Value":["')[1].split(b'"')[0].decode()
+    assert stored.startswith("2.25.")
+    needles = Needles([stored])
+    seen = {place.category for place in drive.places if needles.found(place.content)}
+    assert {"answers", "database", "oplog", "files", "files expanded"} <= seen
