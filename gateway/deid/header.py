@@ -12,7 +12,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from gateway.deid import stamps
+from gateway.deid import faces, stamps
 from gateway.deid.identity import Identity
 from gateway.deid.items import MAX_ITEMS_BYTES, ItemEncoder, NotEncodable
 from gateway.deid.learning import TEACHING, Lesson, can_teach, learn_traces
@@ -55,6 +55,7 @@ class HeaderRun:
         self._encodings = encodings_of(ds, DEFAULT_ENCODINGS)
         self._subject = deidentifier.subject(ds)
         self._has_concept = CONCEPT_NAMES in ds
+        self._shows_no_face = False
         self._identity = Identity()
         #: UIDs of the object, which nothing may spell that leaves. They are of one object: what is remembered for
         #: others spells none, see `_remember`.
@@ -70,6 +71,8 @@ class HeaderRun:
         circumstances = (self._subject, self._encodings, self._ds.original_encoding, self._has_concept)
         context = self._memory.context(circumstances, self._learn(planned))
         self._treat(self._recall(planned, context), context)
+        if self._shows_no_face:
+            stamps.state_clean_features(self._ds)
         stamps.stamp(self._ds, self._deid.profile, self._subject.pseudonym)
 
     def _check(self) -> None:
@@ -80,6 +83,8 @@ class HeaderRun:
             label_in_image=read(self._ds, 0x00480010).strip(),
             hidden_overlay=self._has_hidden_overlay(),
         )
+        if faces.OPTION in self._deid.profile.options:
+            self._shows_no_face = faces.check_face(self._ds)
 
     def _has_hidden_overlay(self) -> bool:
         """Whether an overlay has no data of its own, so that its bits are those above the stored ones (PS3.5 8.1.2)."""

@@ -20,7 +20,8 @@ from gateway.deid.values import Element, elements_of, make, raw_text, read
 _BASIC: Final = ("113100", "Basic Application Confidentiality Profile")
 #: What others did to the pixels still holds: Clean Pixel Data and Clean Recognizable Visual Features.
 _CLEAN_PIXELS: Final = ("113101", "Clean Pixel Data Option")
-_LASTING: Final = dict([_CLEAN_PIXELS, ("113102", "Clean Recognizable Visual Features Option")])
+_CLEAN_FEATURES: Final = ("113102", "Clean Recognizable Visual Features Option")
+_LASTING: Final = dict([_CLEAN_PIXELS, _CLEAN_FEATURES])
 _METHODS: Final = BaseTag(0x00120064)
 _PATIENT_NAME: Final = BaseTag(0x00100010)
 _PATIENT_ID: Final = BaseTag(0x00100020)
@@ -61,8 +62,19 @@ def _statements(
 def state_clean_pixels(ds: Dataset) -> None:
     """Say that what was burned into the pixels was removed (PS3.15 section E.3.1); to be said before `stamp`."""
     ds[0x00280301] = make(0x00280301, "CS", "NO")
+    _state(ds, _CLEAN_PIXELS)
+
+
+def state_clean_features(ds: Dataset) -> None:
+    """Say that no person can be recognised in the pixels (PS3.15 section E.3.2); to be said before `stamp`."""
+    ds[0x00280302] = make(0x00280302, "CS", "NO")
+    _state(ds, _CLEAN_FEATURES)
+
+
+def _state(ds: Dataset, method: tuple[str, str]) -> None:
+    """Add what was done to the pixels to the methods that are told."""
     earlier = list(ds[_METHODS].value or ()) if _METHODS in ds else []
-    ds[_METHODS] = make(_METHODS, "SQ", Sequence([*earlier, _code(_CLEAN_PIXELS[0], "DCM", _CLEAN_PIXELS[1])]))
+    ds[_METHODS] = make(_METHODS, "SQ", Sequence([*earlier, _code(method[0], "DCM", method[1])]))
 
 
 def anonymous_code() -> Dataset:
