@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from dicomweb.errors import IsthmusError, NotFound, Unavailable
 
 
@@ -23,3 +25,9 @@ class CatalogueUnavailable(Unavailable):
 
 class VaultError(IsthmusError):
     """What is sealed cannot be opened: it was sealed with another key, belongs elsewhere, or was changed."""
+
+
+class RemoteUnavailable(Unavailable):
+    """The remote DICOM node cannot be reached."""
+
+    status = HTTPStatus.BAD_GATEWAY

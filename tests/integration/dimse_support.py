@@ -170,3 +170,33 @@ def watched_unread(monkeypatch):
 def associations():
     """The listener's associations that are alive."""
     return [task for task in asyncio.all_tasks() if task.get_name() == "association"]
+
+
+@contextlib.asynccontextmanager
+async def storescp(folder, *options):
+    """DCMTK's storescp, which writes what it gets to a folder; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        "storescp", *options, "-od", str(folder), str(port), env={"TCP_NODELAY": "1"}, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        await listens(port)
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def listens(port, within_s=30):
+    """Wait until somebody listens on a port of this machine."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
