@@ -24,7 +24,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Exp
 from gateway.deid.engine import Deidentifier, Refusal
 from gateway.deid.profile import Profile
 from gateway.deid.vault import Vault
-from gateway.deid.vault import Vault
 from gateway.intake.elements import Elements
 from gateway.intake.source import ByteSource, Short
 from gateway.intake.suspicion import Suspect
