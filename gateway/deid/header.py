@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from gateway.deid import faces, stamps
+from gateway.deid.documents import DOCUMENT, Document, is_encapsulated, replace_document
 from gateway.deid.identity import Identity
 from gateway.deid.items import MAX_ITEMS_BYTES, ItemEncoder, NotEncodable
 from gateway.deid.learning import TEACHING, Lesson, can_teach, learn_traces
@@ -64,6 +65,7 @@ class HeaderRun:
 
     def run(self) -> None:
         """De-identify the data set, or raise Refusal."""
+        document = self._document()
         self._check()
         if self._deid.overlays is not None:
             self._deid.overlays.clean(self._ds)
@@ -71,9 +73,16 @@ class HeaderRun:
         circumstances = (self._subject, self._encodings, self._ds.original_encoding, self._has_concept)
         context = self._memory.context(circumstances, self._learn(planned))
         self._treat(self._recall(planned, context), context)
+        if document is not None:
+            document.put(self._ds)
+            self._release([DOCUMENT], context.identity)
         if self._shows_no_face:
             stamps.state_clean_features(self._ds)
         stamps.stamp(self._ds, self._deid.profile, self._subject.pseudonym)
+
+    def _document(self) -> Document | None:
+        """What takes the place of an encapsulated document; None if the object is none."""
+        return replace_document(self._ds, self._deid.profile.documents) if is_encapsulated(self._ds) else None
 
     def _check(self) -> None:
         check_class(read(self._ds, _CLASS_UID), has_directory=_DIRECTORY_RECORDS in self._ds)

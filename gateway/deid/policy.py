@@ -10,7 +10,6 @@ from dicomweb.errors import Refused
 
 _MAX_DEPTH: Final = 64
 _MAX_ELEMENTS: Final = 4_000_000
-_ENCAPSULATED: Final = "1.2.840.10008.5.1.4.1.1.104."
 _RAW_DATA: Final = "1.2.840.10008.5.1.4.1.1.66"
 #: Label Map and Height Map Segmentation Storage, which the registry of pydicom 3.0 does not have yet.
 _RECENT: Final = frozenset({"1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.66.8"})
@@ -21,11 +20,9 @@ class Refusal(Refused):
 
 
 def check_class(sop_class_uid: str, *, has_directory: bool) -> None:
-    """Raise Refusal for classes that hold documents, directories or bytes that nobody can look into."""
+    """Raise Refusal for classes that hold directories or bytes that nobody can look into."""
     if has_directory:
         raise Refusal("A DICOMDIR names patients and files; send the files themselves.")
-    if sop_class_uid.startswith(_ENCAPSULATED):
-        raise Refusal("Encapsulated documents cannot be de-identified.")
     if sop_class_uid == _RAW_DATA or sop_class_uid not in _STORAGE:
         raise Refusal("The SOP class is not a storage class that can be de-identified.")
 
