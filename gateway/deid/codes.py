@@ -21,11 +21,14 @@ SCHEMES: Final = frozenset(
     MGI MSH MVX NAICS NCDR NCIt NDA NDC NEU NEURONAMES NIC NICIP NND NYUMCCG O301 OHP OTS PATHLEX POS PNDS
     PUBCHEM_CID RADELEMENT RADLEX RC RFC3066 RFC5646 RO RXNORM SCPECG SCT SDM SNM3 SRT SNT SOPS TSE UBERON UC UCUM UMD
     UMLS UML UNS UPC VANDF W1-W2 W4 WHO ITIS_TSN ADL ITIS MAYO 99DCMJS 99dcmjs CORNERSTONEJS 99HIGHDICOM 99QIICR
-    99OFFIS_DCMTK 99PMP 99IHE 99SDM 99NCI 99MONAI 99ISTHMUS 99LOCAL
+    99OFFIS_DCMTK 99_OFFIS_DCMTK 99PMP 99IHE 99SDM 99NCI 99MONAI 99ISTHMUS 99LOCAL
     """.split()
 )
 _CODE_VALUE: Final = re.compile(r"[A-Za-z]{0,4}[-_]?[0-9A-Fa-f.:/+-]{1,18}|[A-Z]-[0-9A-F]{3,6}", re.ASCII)
 _UNIT: Final = re.compile(r"[A-Za-z0-9%'\[\]{}()*/.^_-]{1,16}", re.ASCII)
+#: Languages and countries (PS3.16 CID 5000 and 5001).
+_LANGUAGES: Final = frozenset({"RFC5646", "RFC3066", "ISO639_1", "ISO639_2", "ISO3166_1"})
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(?:-[A-Z]{2})?", re.ASCII)
 _COMPRESSION: Final = re.compile(r"ISO_\d{5}_\d{1,2}", re.ASCII)
 _CODE_STRING: Final = re.compile(r"[A-Za-z0-9 _.+/-]*", re.ASCII)
 _PART: Final = re.compile(r"[A-Za-z0-9]+")
@@ -64,7 +67,7 @@ class Codes:
     def value(self, code: str, designator: str, identity: Identity) -> str:
         """Return a code value: of a public scheme if it has the shape of one, else if its words are known."""
         bare, scheme = code.strip(), designator.strip()
-        shape = _UNIT if scheme == "UCUM" else _CODE_VALUE
+        shape = _UNIT if scheme == "UCUM" else _LANGUAGE if scheme in _LANGUAGES else _CODE_VALUE
         if scheme in SCHEMES and shape.fullmatch(bare) and not identity.is_in(bare):
             return code
         return self._cleaner(identity.mask(code))

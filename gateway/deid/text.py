@@ -47,7 +47,7 @@ _PRODUCT: Final = re.compile(r"\d{1,4}(?:[xX]\d{1,4}){1,2}", re.ASCII)
 _RUN: Final = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 #: 2000 passes: it is a b-value, and JPEG's.
-_YEAR: Final = re.compile(r"19\d\d|20(?!00)\d\d", re.ASCII)
+_YEAR: Final = re.compile(r"19\d\d|20(?!00)[0-4]\d", re.ASCII)
 _MASKS: Final = re.compile(r"\*{3}(?:[\s^.,;:/_=()-]*\*{3})+|\*{4,}")
 #: Read forwards and backwards: initials stand before and behind names.
 _INITIALS: Final = re.compile(r"\*{3}(?:[\s,.^]{1,3}[^\W\d_]\b\.?)+")
@@ -133,6 +133,8 @@ class Cleaner:
             return (len(token) == 1 and token.isascii()) or self._is_word(token)
         if not token.isascii():
             return False
+        if token.lower() in self._words:
+            return True
         return _is_harmless_number(part, chunk) if token.isdigit() else self._is_harmless_mixture(token)
 
     def _is_harmless_mixture(self, token: str) -> bool:
