@@ -99,8 +99,9 @@ def prepare(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.chmod(0o700)
-        (path / "secrets").mkdir(exist_ok=True, mode=0o700)
-        metrics = path / "metrics"
+        secrets, metrics = path / "secrets", path / "metrics"
+        secrets.mkdir(exist_ok=True, mode=0o700)
+        secrets.chmod(0o700)
         metrics.mkdir(exist_ok=True, mode=0o700)
         for old in metrics.glob("*.db"):
             old.unlink()

@@ -140,7 +140,8 @@ def _read(path: Path) -> bytes:
 
 def _create(path: Path) -> None:
     """Write a new key, all of it or nothing; of two processes that start at once, one wins and both read its key."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # others might put theirs in place
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     path.parent.chmod(0o700)
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
