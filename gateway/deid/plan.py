@@ -10,7 +10,7 @@ import json
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
@@ -101,6 +101,23 @@ _CHARACTER_SET: Final = 0x00080005
 _UNDECLARED: Final = frozenset({None, "", "UN"})
 
 
+#: Group, private creator, element within the block.
+PrivateKey: TypeAlias = tuple[int, str, int]
+
+
+class Safe(NamedTuple):
+    """What a private element is that may stay: `disposition` is k (keep clean), h (UID) or o (date)."""
+
+    disposition: str
+    vrs: tuple[str, ...]
+
+    def vr(self, declared: str | None) -> str | None:
+        """The VR to read an element by; None if it is not what it should be, or nobody tells."""
+        if declared in self.vrs:
+            return declared
+        return self.vrs[0] if declared in _UNDECLARED and len(self.vrs) == 1 else None
+
+
 #: Overlay planes are removed unless they are cleaned; what stays of one then.
 _OVERLAYS: Final = {
     group << 16 | element: vr for group in graphics.GROUPS for element, vr in graphics.ATTRIBUTES.items()
@@ -110,15 +127,29 @@ _OVERLAYS: Final = {
 @cache
 def table() -> dict[str, tuple[str, dict[str, str]]]:
     """Table E.1-1 (2024b with the rows that 2026c adds): tag pattern -> action of the profile and of its options."""
-    rows = json.loads((HERE / "e1_1.json").read_text(encoding="ascii"))
-    return {pattern: (basic, options) for pattern, basic, options in rows}
+    return {pattern: (basic, options) for pattern, basic, options in facts("e1_1.json")["rows"]}
 
 
 @cache
-def safe_private() -> dict[tuple[int, str, int], str]:
-    """Table E.3.10-1: group, private creator and element within the block -> VR."""
-    rows = json.loads((HERE / "safe_private.json").read_text(encoding="ascii"))
-    return {(int(group, 16), creator, int(element, 16)): vr for group, creator, element, vr, _ in rows}
+def safe_private() -> dict[PrivateKey, Safe]:
+    """Private elements that may stay, by group, private creator and element within the block.
+
+    Those of Table E.3.10-1, whose disposition is `k`, and those of TCIA's knowledge base.
+    """
+    safe = {
+        (int(group, 16), creator, int(element, 16)): Safe(disposition, tuple(vrs))
+        for creator, group, elements in facts("tcia_private.json")["rows"]
+        for element, (disposition, *vrs) in ((element, said.split()) for element, said in elements.items())
+    }
+    for group, creator, element, vr, _ in facts("safe_private.json")["rows"]:
+        safe[int(group, 16), creator, int(element, 16)] = Safe("k", (vr,))
+    return safe
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Read a file of facts: its `rows`, and which table, edition or date, and sources they are of."""
+    content: dict[str, Any] = json.loads((HERE / name).read_text(encoding="ascii"))
+    return content
 
 
 def listed_vr(tag: int) -> str | None:
@@ -165,9 +196,10 @@ class Plan:
             if tag & 0xFFFF < 0x1000:
                 return Action.KEEP, "LO"
             creator = read(ds, (tag & 0xFFFF0000) | (tag & 0xFF00) >> 8).strip()
-            vr = safe_private().get((tag >> 16, creator, tag & 0xFF))
-            if vr is not None and declared in {vr, *_UNDECLARED}:
-                return self.by_vr(tag, vr), vr
+            safe = safe_private().get((tag >> 16, creator, tag & 0xFF))
+            vr = safe.vr(declared) if safe is not None else None
+            if safe is not None and vr is not None:
+                return Action.UID if safe.disposition == "h" else self.by_vr(tag, vr), vr
         return Action.REMOVE, "UN"
 
     def _resolve(self, tag: int, declared: str | None) -> tuple[Action, str]:
@@ -223,6 +255,8 @@ class Plan:
             return Action.REMOVE  # time stamps signed or counted by machines, OB
         if action == "K" and option != "retain-patient-characteristics" and vr in {*_TEXT, "UI", "AE", "PN", "CS"}:
             return Action.TRANSCODE
+        if action == "K" and vr in {"DA", "DT", "TM"}:
+            return _BY_VR[vr]  # moved only if the profile moves dates: then C of that option came first
         return self.by_vr(tag, vr)
 
     def _ruled(self, tag: int, action: str) -> Action:

@@ -41,6 +41,7 @@ def find_leaks(
     *,
     is_term: Callable[[str], bool],
     is_released_uid: Callable[[str], bool],
+    is_retained: Callable[[int], bool],
 ) -> list[int]:
     """Return the tags of elements, at any depth, that still hold identity.
 
@@ -52,6 +53,7 @@ def find_leaks(
     uids : UIDs of the original.
     is_term : whether a text consists of known words.
     is_released_uid : whether a UID may leave: one that was issued, or a registered one.
+    is_retained : whether the profile asks for an attribute to stay as it is.
     """
 
     def holds_uid(found: Iterable[str]) -> bool:
@@ -61,7 +63,7 @@ def find_leaks(
         element.tag
         for element in _elements(ds, tags)
         if (
-            not all(map(is_released_uid, text_of(element, _UTF8).split("\\")))
+            not (is_retained(element.tag) or all(map(is_released_uid, text_of(element, _UTF8).split("\\"))))
             if (element.VR or _listed_vr(element.tag)) == "UI"
             else _holds(element, identity, is_term, holds_uid)
         )

