@@ -129,6 +129,8 @@ def _api_services(core: Core, registry: Registry, info: Mapping[str, Any], prefi
         meshes=MeshStore(db, core.objects),
         registry=registry,
         events=EventHub(db, core.catalogue.complete, prefix),
+        audit=core.audit,
+        identities=core.identities,
         info=info,
         runs_enabled=core.settings.ray.enabled,
         prefix=prefix,

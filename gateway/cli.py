@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import resource
@@ -95,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     token = command("token", _token, "make a bearer token for scripts")
     token.add_argument("action", choices=["create"])
     token.add_argument("--user", default="admin", help="who it stands for (default: admin)")
+    token.add_argument("--right", action="append", default=[], choices=["reidentify"], help="what else it allows")
+    audit = command("audit", _audit, "list who asked for identity, or verify that no record was changed or removed")
+    audit.add_argument("action", choices=["list", "verify"])
+    vault = command("vault", _vault, "seal anew what is sealed with keys of vault.previous_key_files")
+    vault.add_argument("action", choices=["rekey"])
     plugins = command("plugins", _plugins, "list, describe, run, test or begin plugins")
     plugins.add_argument("action", choices=["list", "describe", "run", "test", "new"])
     plugins.add_argument("name", nargs="?", help="of the plugin")
@@ -185,8 +191,53 @@ def _token(settings: Settings, options: argparse.Namespace) -> int:
 
     async def work() -> int:
         async with _core(settings) as core:
-            print(await Tokens(core.catalogue.db).create("bearer", options.user))
+            if options.right:
+                await core.audit.record("grant", "done", _operator(), {"user": options.user, "rights": options.right})
+            print(await Tokens(core.catalogue.db).create("bearer", options.user, rights=options.right))
         return DONE
+
+    return asyncio.run(work())
+
+
+def _operator() -> Any:
+    """Who runs a command, as the audit names them."""
+    from gateway.audit import Caller
+
+    return Caller(f"uid:{os.getuid()}", "command line")
+
+
+def _audit(settings: Settings, options: argparse.Namespace) -> int:
+    async def listed(core: Any) -> int:
+        async for entry in core.audit.entries():
+            what = json.dumps(entry.what)
+            print(entry.number, entry.at.isoformat(), entry.user, entry.address, entry.action, entry.outcome, what)
+        return DONE
+
+    async def verified(core: Any) -> int:
+        flaws = [flaw async for flaw in core.audit.verify()]
+        for flaw in flaws:
+            print(f"{flaw.kind} {flaw.number}")
+        print(f"{len(flaws)} flaws in the audit")
+        return FAILED if flaws else DONE
+
+    async def work() -> int:
+        async with _core(settings) as core:
+            return await (listed(core) if options.action == "list" else verified(core))
+
+    return asyncio.run(work())
+
+
+def _vault(settings: Settings, _: argparse.Namespace) -> int:
+    from gateway.opening import forget_former_keys
+
+    async def work() -> int:
+        async with _core(settings) as core:
+            await core.audit.record("rekey", "begun", _operator())
+            done = await core.identities.reseal()
+            if not done.unreadable:
+                await forget_former_keys(core)
+        print(f"{done.renewed} rows sealed anew, {done.unreadable} that no key opens")
+        return FAILED if done.unreadable else DONE
 
     return asyncio.run(work())
 

@@ -58,6 +58,12 @@ async def _check_vault_key(core: Core, keys: Keys) -> None:
         await core.catalogue.db.keys.update_one({"_id": "vault", "check": known["check"]}, {"$set": changed})
 
 
+async def forget_former_keys(core: Core) -> None:
+    """Note that nothing is sealed any more with keys before the one of today."""
+    async with driver.wrapped():
+        await core.catalogue.db.keys.update_one({"_id": "vault"}, {"$set": {"former": []}})
+
+
 async def _known_check(core: Core, name: str, value: str) -> dict[str, Any]:
     """What the catalogue knows of a key; a new catalogue takes this one."""
     await core.catalogue.db.keys.update_one({"_id": name}, {"$setOnInsert": {"check": value}}, upsert=True)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from gateway.archive import Archive
 from gateway.assignment import Keys
+from gateway.audit import Audit
 from gateway.config import Settings
 from gateway.deid.profile import load_profile
+from gateway.identities import Identities
 from gateway.intake.rewrite import quiet_pydicom
 from gateway.store import driver
 from gateway.store.cached import CachedStore
@@ -20,6 +22,7 @@ from gateway.store.filesystem import FileSystemStore
 from gateway.store.generations import Generations
 from gateway.store.objects import ObjectStore
 from gateway.store.scheme import Scheme
+from gateway.store.seals import Seals
 from gateway.store.turn import Turn
 from gateway.workers import Workers
 
@@ -38,6 +41,8 @@ class Core:
     objects: ObjectStore
     workers: Workers
     archive: Archive
+    audit: Audit
+    identities: Identities
 
 
 def object_store(settings: Settings, workers: Workers) -> ObjectStore:
@@ -94,7 +99,9 @@ async def open_core(settings: Settings, uri: str, keys: Keys) -> AsyncIterator[C
         archive = Archive(settings, catalogue, objects, workers, keys=keys, root=dicomweb_path(settings))
         if archive.quarantine is not None:
             await workers.run_io(archive.quarantine.prepare)
-        yield Core(settings, catalogue, objects, workers, archive)
+        audit = Audit(catalogue.db, keys)
+        identities = Identities(Seals(catalogue), archive.vault, keys.deid, audit)
+        yield Core(settings, catalogue, objects, workers, archive, audit, identities)
     finally:
         await catalogue.close()
         await objects.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.api import changes, info, meshes, openapi, plugins, runs, search_keys, stream
+from gateway.api import changes, identities, info, meshes, openapi, plugins, runs, search_keys, stream
 from gateway.api.openapi import Operation
 from gateway.api.schemas import COUNT, TEXT, UID, ref
 from gateway.api.services import SERVICES, ApiServices
@@ -63,6 +63,14 @@ OPERATIONS: tuple[Operation, ...] = (
         media_types=tuple(meshes.MEDIA_TYPES),
         query={"accept": {**TEXT, "description": "A media type, where the Accept header cannot be set."}},
         errors=(_MISSING, _GONE, HTTPStatus.NOT_ACCEPTABLE),
+    ),
+    Operation(
+        "POST",
+        f"{_V1}/identities/search",
+        identities.search_identities,
+        ref("Identity"),
+        body="IdentitySearch",
+        errors=(_BAD, HTTPStatus.FORBIDDEN, _MISSING, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     ),
     Operation("GET", f"{_V1}/search-keys", search_keys.list_search_keys, ref("SearchKeyList")),
     Operation(

@@ -33,6 +33,8 @@ def _closed(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> S
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
+_SHORT: Schema = {"type": "string", "minLength": 1, "maxLength": 64}
+_TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
 _PLUGIN: Mapping[str, Schema] = {
     "name": {"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"},
     "title": TEXT,
@@ -114,6 +116,29 @@ SCHEMAS: Mapping[str, Schema] = {
         }
     ),
     "SearchKeyList": _closed({"keys": _array(ref("SearchKey"))}),
+    "IdentitySearch": {
+        **JSON_OBJECT,
+        "description": "One of the three: a pseudonym, a study, or a patient as the hospital knows it.",
+        "oneOf": [
+            _closed({"pseudonym": _SHORT}),
+            _closed({"study_uid": UID}),
+            _closed({"patient_id": _SHORT, "issuer": {**_SHORT, "minLength": 0}}, optional=["issuer"]),
+        ],
+    },
+    "Identity": _closed(
+        {
+            "pseudonym": TEXT,
+            "patient": {**_TEXTS, "description": "What the first of the studies said of the patient, by keyword."},
+            "studies": _array(
+                _closed(
+                    {
+                        "study_uid": UID,
+                        "original": {**_TEXTS, "description": "What it said of itself, by keyword."},
+                    }
+                )
+            ),
+        }
+    ),
     "ChangeList": _closed({"changes": _array(ref("Change")), "latest": COUNT}),
     "Info": {
         "type": "object",

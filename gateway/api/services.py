@@ -10,6 +10,8 @@ from aiohttp import web
 
 from dicomweb.ports import Archive
 from gateway.api.events import EventHub
+from gateway.audit import Audit
+from gateway.identities import Identities
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import Database, RunQueue
 from gateway.store.keystate import Progress
@@ -28,6 +30,8 @@ class ApiServices:
     db : the catalogue's database, for its change feed.
     complete : has the change feed hold all that was stored before.
     events : not started; it runs while the application does.
+    audit : where asking for identity is recorded.
+    identities : who is behind a pseudonym.
     info : the answer of `GET /api/v1/info`.
     runs_enabled : whether there is a dispatcher; without one no run is taken.
     prefix : the path before ours as callers see it, empty unless a proxy strips one.
@@ -42,6 +46,8 @@ class ApiServices:
     meshes: MeshStore
     registry: Registry
     events: EventHub
+    audit: Audit
+    identities: Identities
     info: Mapping[str, Any]
     runs_enabled: bool = True
     prefix: str = ""

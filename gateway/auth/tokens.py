@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pymongo import IndexModel
 
@@ -16,6 +17,8 @@ from gateway.store import driver
 from gateway.store.generations import Generations
 
 Kind = Literal["bearer", "session", "once"]
+#: What a token may allow beyond all that who is signed in may; nobody has any of it without being given it.
+RIGHTS: Final = frozenset({"reidentify"})
 #: How long a worker trusts what it looked up: so long another machine may still accept what was revoked on this one.
 _CACHE_S = 15.0
 _MAX_CACHED = 10_000
@@ -24,10 +27,11 @@ _MAX_SECRET = 256
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who sent a request."""
+    """Who sent a request, and what that one may do beside what everybody may."""
 
     user: str
     kind: str
+    rights: frozenset[str] = frozenset()
 
 
 class Tokens:
@@ -46,11 +50,15 @@ class Tokens:
         async with driver.wrapped():
             await self._tokens.create_indexes([IndexModel("expires", expireAfterSeconds=0)])
 
-    async def create(self, kind: Kind, user: str, valid_for: timedelta | None = None) -> str:
-        """Make a token and return its secret, which is shown once and kept nowhere."""
+    async def create(
+        self, kind: Kind, user: str, valid_for: timedelta | None = None, rights: Iterable[str] = ()
+    ) -> str:
+        """Make a token with some of RIGHTS and return its secret, which is shown once and kept nowhere."""
         secret = secrets.token_urlsafe(32)
         now = datetime.now(UTC)
         document: dict[str, Any] = {"_id": _hash(secret), "kind": kind, "user": user, "created": now}
+        if rights:
+            document["rights"] = sorted(rights)
         if valid_for is not None:
             document["expires"] = now + valid_for
         async with driver.wrapped():
@@ -75,7 +83,7 @@ class Tokens:
             document = await self._tokens.find_one({"_id": known[0], "kind": kind})
         if document is None or _expired(document):
             return None
-        principal = Principal(document["user"], kind)
+        principal = Principal(document["user"], kind, _rights(document))
         self._cache.put(known, version, (time.monotonic() + _trusted_s(document), principal), 1)
         return principal
 
@@ -87,7 +95,7 @@ class Tokens:
             document = await self._tokens.find_one_and_delete({"_id": _hash(code), "kind": "once"})
         if document is None or _expired(document):
             return None
-        return await self.create("session", document["user"], session_for)
+        return await self.create("session", document["user"], session_for, _rights(document))
 
     async def revoke(self, secret: str) -> None:
         """End a token or session, for all processes of this machine at once."""
@@ -101,6 +109,10 @@ class Tokens:
 def _hash(secret: str) -> str:
     # What a header holds besides ASCII comes as halves of characters.
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _rights(document: dict[str, Any]) -> frozenset[str]:
+    return frozenset(document.get("rights", ())) & RIGHTS
 
 
 def _expired(document: dict[str, Any]) -> bool:

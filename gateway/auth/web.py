@@ -64,7 +64,7 @@ def add_routes(app: web.Application, settings: Settings, tokens: Tokens, forward
         if principal is None:
             raise Unauthenticated("This token is not valid.")
         response = web.HTTPSeeOther(home)
-        session = await tokens.create("session", principal.user, lifetime)
+        session = await tokens.create("session", principal.user, lifetime, principal.rights)
         _set_cookie(response, session, lifetime, home, secure=forwarding.origin(request).scheme == "https")
         return response
 

@@ -73,6 +73,8 @@ def services_of(core, **values) -> ApiServices:
         "meshes": MeshStore(db, core.objects),
         "registry": plugins(),
         "events": EventHub(db, core.catalogue.complete),
+        "audit": core.audit,
+        "identities": core.identities,
         "info": describe_server(core.settings, "127.0.0.1:11112"),
     }
     return ApiServices(**fields | values)

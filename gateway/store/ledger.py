@@ -1,0 +1,116 @@
+"""Records that are only ever added, numbered without gaps, each of which vouches for all before it.
+
+The link of a record is a hash of its content and of the link before; its MAC is one of the link, with a key that the
+database does not have. So one MAC that is right vouches for every record up to it, also for those whose key is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any, Final
+
+import orjson
+from pymongo.errors import DuplicateKeyError
+
+from gateway.store import driver
+
+_START: Final = bytes(32)
+_OWN_FIELDS: Final = ("link", "key", "mac")
+_BATCH: Final = 500
+_CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with a record: `kind` is changed, missing, or unproven if no key is left that vouches for it."""
+
+    kind: str
+    number: int
+
+
+class Ledger:
+    """The records of one collection. The number of the last is kept elsewhere, so that a cut end is noticed."""
+
+    def __init__(self, db: Any, name: str, keys: Mapping[str, bytes], current: str) -> None:
+        """Add with the key named `current`; the others vouch for older records."""
+        self._records = db[name]
+        self._heads = db.keys
+        self._name = name
+        self._keys = keys
+        self._current = current
+        self._one = asyncio.Lock()
+
+    async def append(self, fields: Mapping[str, Any]) -> int:
+        """Add a record, durably when this returns; the number that it got."""
+        async with self._one, driver.wrapped():
+            while True:
+                last = await self._records.find_one({}, {"link": 1}, sort=[("_id", -1)]) or {"_id": 0, "link": _START}
+                record = {"_id": last["_id"] + 1, **fields}
+                link = _link(bytes(last["link"]), record)
+                mac = hmac.digest(self._keys[self._current], link, "sha256")
+                try:
+                    await self._records.insert_one(record | {"link": link, "key": self._current, "mac": mac})
+                except DuplicateKeyError:
+                    continue  # another process was faster: this one comes after
+                number: int = record["_id"]
+                await self._note(number)
+                return number
+
+    async def _note(self, number: int) -> None:
+        """Remember the last number."""
+        while True:
+            try:
+                await self._heads.update_one({"_id": self._name}, {"$max": {"number": number}}, upsert=True)
+            except DuplicateKeyError:
+                continue  # another process has just made it
+            return
+
+    async def records(self, since: int = 0) -> AsyncIterator[dict[str, Any]]:
+        """All records after a number, in order."""
+        async with driver.wrapped():
+            async for record in self._records.find({"_id": {"$gt": since}}, sort=[("_id", 1)], batch_size=_BATCH):
+                yield record
+
+    async def verify(self) -> AsyncIterator[Flaw]:
+        """Go through all records and tell what is wrong."""
+        async with driver.wrapped():
+            head = await self._heads.find_one({"_id": self._name}) or {"number": 0}
+        last, link, unproven = 0, _START, list[int]()
+        async for record in self.records():
+            number = record["_id"]
+            for missing in range(last + 1, number):
+                yield Flaw("missing", missing)
+            follows = number == last + 1
+            last, link, made = number, bytes(record["link"]), _link(link, record)
+            key = self._keys.get(record["key"])
+            if (follows and made != link) or (key is not None and not _vouches(key, record)):
+                yield Flaw("changed", number)
+            elif key is None:
+                unproven.append(number)
+            else:
+                unproven.clear()
+        for missing in range(last + 1, head["number"] + 1):
+            yield Flaw("missing", missing)
+        for number in unproven:
+            yield Flaw("unproven", number)
+
+
+def _vouches(key: bytes, record: Mapping[str, Any]) -> bool:
+    return hmac.compare_digest(hmac.digest(key, bytes(record["link"]), "sha256"), bytes(record["mac"]))
+
+
+def _link(before: bytes, record: Mapping[str, Any]) -> bytes:
+    """The hash of a record and of all before it."""
+    content = {name: value for name, value in record.items() if name not in _OWN_FIELDS}
+    return hashlib.sha256(before + orjson.dumps(content, default=_moment, option=_CANONICAL)).digest()
+
+
+def _moment(value: Any) -> str:
+    """A time as text: the same before it is written and once it is read."""
+    text: str = value.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text
