@@ -117,15 +117,15 @@ def safe_private(source: Path) -> list[list[str]]:
 def knowledge_base(source: Path) -> list[list[object]]:
     """The knowledge base as rows of private creator, group, and {element: disposition and VRs}.
 
-    The path to an element is left out, so only what is disposed of alike on all paths is taken, and of that only VRs
-    that can be looked into.
+    The path to an element is left out, so only what is disposed of alike on all paths is taken, in VRs that can be
+    looked into: that bytes of no known VR are deleted says nothing of those of a known one.
     """
     dispositions: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     vrs: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     with source.open(encoding="utf-8-sig", newline="") as lines:
         for row in csv.DictReader(lines):
             match = _PRIVATE_LEAF.fullmatch(row["element_sig_pattern"].rpartition("]")[2])
-            if match:
+            if match and row["vr"] in _READABLE["k"]:
                 group, creator, element = match.groups()
                 key = (creator.strip(), group.upper(), element.upper())
                 dispositions[key].add(row["private_disposition"].strip().lower())

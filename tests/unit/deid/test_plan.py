@@ -79,7 +79,7 @@ def test_the_safe_private_lists_are_complete() -> None:
     """87 rows of Table E.3.10-1; of the knowledge base what is disposed of alike wherever it occurs."""
     assert len(facts("safe_private.json")["rows"]) == 87
     dispositions = Counter(safe.disposition for safe in safe_private().values())
-    assert dispositions == {"k": 2030, "h": 27, "o": 16}
+    assert dispositions == {"k": 2075, "h": 31, "o": 16}
     assert safe_private()[0x2001, "Philips Imaging DD 001", 0x03] == Safe("k", ("FL",))
     assert safe_private()[0x0009, "GEMS_PETD_01", 0x0D] == Safe("o", ("DT",))
     assert safe_private()[0x2005, "Philips MR Imaging DD 005", 0x36] == Safe("h", ("UI",))
