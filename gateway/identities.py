@@ -5,9 +5,8 @@ Nothing else opens a seal: a table of names and pseudonyms is kept nowhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
 
 from pydicom.dataset import Dataset
 
@@ -19,8 +18,6 @@ from gateway.deid.uids import Pseudonyms, UidMap
 from gateway.deid.vault import Vault
 from gateway.errors import VaultError
 from gateway.store.seals import Seal, Seals
-
-_MODIFIED: Final = "MODIFIED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +80,22 @@ class Identities:
         ------
         NotInVault : the archive does not hold the original of its study.
         """
-        issued = issued_uids(ds, self.uids.is_issued)
-        what: What = {
-            "study_uid": self.uids(str(ds.StudyInstanceUID)),
-            "instance_uid": self.uids(str(ds.SOPInstanceUID)),
-        }
-        known, own = dict[str, str](), list[Original]()
-        seals = await self._seals.of_instances(sorted(issued))
-        async for seal, original in self._opened(seals):
-            known |= self._replaced(original)
-            if seal.instance_uid == ds.SOPInstanceUID and PATIENT_ID in original.texts:
-                own.append(original)
-        groups = sorted({str(ds.StudyInstanceUID), *(issued - known.keys())})
-        candidates = own[:]
-        async for seal, original in self._opened(await self._seals.of_groups(groups)):
-            known |= self._replaced(original)
-            if seal.study_uid == ds.StudyInstanceUID and self._is_of(seal, original, ds):
-                candidates.append(original)
-        if not candidates:
-            await self._audit.record("reidentify", "unknown", caller, what)
+        study_uid, instance_uid = str(ds.StudyInstanceUID), str(ds.SOPInstanceUID)
+        what: What = {"study_uid": self.uids(study_uid), "instance_uid": self.uids(instance_uid)}
+        issued, known = issued_uids(ds, self.uids.is_issued), dict[str, str]()
+        fitting: list[tuple[str, Original]] = []
+        for seals in (self._seals.of_instances, self._seals.of_groups):
+            async for seal, original in self._opened(await seals(sorted({study_uid, *(issued - known.keys())}))):
+                known |= {self.uids(uid): uid for uid in original.all_uids}
+                if seal.study_uid == study_uid and self._is_of(seal, original, ds):
+                    fitting.append((seal.instance_uid, original))
+        await self._audit.record("reidentify", "found" if fitting else "unknown", caller, what)
+        if not fitting:
             raise NotInVault
-        await self._audit.record("reidentify", "found", caller, what)
-        moved = bool(own) and ds.get("LongitudinalTemporalInformationModified") == _MODIFIED
-        return Truth(known, candidates[0], self._pseudonyms.years(str(ds.PatientID).upper()) if moved else 0)
+        own = next((original for name, original in fitting if name == instance_uid), None)
+        moved = own is not None and ds.get("LongitudinalTemporalInformationModified") == "MODIFIED"
+        years = self._pseudonyms.years(_pseudonym_in(ds)) if moved else 0
+        return Truth(known, own or fitting[0][1], years)
 
     async def reseal(self) -> Resealed:
         """Seal with today's key whatever is sealed with another; to be done again if it was interrupted."""
@@ -149,10 +139,6 @@ class Identities:
         for seal in seals:
             yield seal, Original.unpack(self._vault.open(seal.sealed, context_of(seal.instance_uid)))
 
-    def _replaced(self, original: Original) -> Mapping[str, str]:
-        """The UIDs of an original by those that were issued for them."""
-        return {self.uids(uid): uid for uid in original.all_uids}
-
     def _pseudonym(self, seal: Seal, original: Original) -> str:
         """The pseudonym of the patient of an original, as `Deidentifier.subject` works it out."""
         patient_id = original.texts.get(PATIENT_ID, "").strip()
@@ -162,5 +148,8 @@ class Identities:
 
     def _is_of(self, seal: Seal, original: Original, ds: Dataset) -> bool:
         """Whether an original says of which patient an object is."""
-        pseudonym = str(ds.get("PatientID") or "").upper()
-        return PATIENT_ID in original.texts and self._pseudonym(seal, original) == pseudonym
+        return PATIENT_ID in original.texts and self._pseudonym(seal, original) == _pseudonym_in(ds)
+
+
+def _pseudonym_in(ds: Dataset) -> str:
+    return str(ds.get("PatientID") or "").strip().upper()
