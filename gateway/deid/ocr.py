@@ -31,6 +31,8 @@ _THREADS: Final = min(4, max(1, (os.cpu_count() or 1) // 2))
 #: smaller ones, for a line that a detector overlooks in one cut it sees in another.
 _LONGEST, _OVERLAP = 2048, 128
 _TILES: Final = (1088, 768)
+#: What differs less from its ground cannot be seen; and what of the ground belongs to the letters at its edge.
+_SAME_COLOUR, _MARGIN = 2, 16
 #: Below the library's own 0.5: what may be text is searched for, not what surely is.
 _BOX_THRESHOLD: Final = 0.3
 #: Lines are seldom higher than this part of a picture, or this many pixels: what is, such as a collimator's ring that
@@ -107,9 +109,7 @@ class TextFinder:
         highest, side = max(_HIGH_LINE_PX, min(small.shape[:2]) * _HIGH_LINE), _TILES[turn % 2]
         with self._lock:
             engine = self._engine = self._engine or _engine()
-            boxes = [
-                box for tile in _tiles(small.shape[0], small.shape[1], side) for box in _detect(engine, small, tile)
-            ]
+            boxes = [box for tile in _tiles(_content(small), side) for box in _detect(engine, small, tile)]
             texts = [_read(engine, small, box) if read or box.thickness > highest else Text(box) for box in boxes]
         return [
             replace(text, box=text.box.scaled(1 / scale))
@@ -142,17 +142,31 @@ def _engine() -> RapidOCR:
     )
 
 
-def _tiles(rows: int, columns: int, side: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of tiles that cover a picture, spread evenly."""
-    for down in _pieces(rows, side):
-        for across in _pieces(columns, side):
+def _content(picture: np.ndarray) -> Box:
+    """The part of a picture that is not all of one colour, with a margin; empty if there is none."""
+    differs = np.abs(picture.astype(np.int16) - picture[0, 0]).max(axis=-1) > _SAME_COLOUR
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    if not rows.size:
+        return Box(0, 0, 0, 0)
+    box = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1).grown(_MARGIN)
+    return Box(max(box.left, 0), max(box.top, 0), min(box.right, picture.shape[1]), min(box.bottom, picture.shape[0]))
+
+
+def _tiles(content: Box, side: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of tiles that cover a part of a picture, spread evenly."""
+    for down in _pieces(content.top, content.bottom, side):
+        for across in _pieces(content.left, content.right, side):
             yield down, across
 
 
-def _pieces(length: int, side: int) -> list[slice]:
+def _pieces(start: int, end: int, side: int) -> list[slice]:
+    if start == end:
+        return []
+    length = end - start
     count = max(1, -(-(length - _OVERLAP) // (side - _OVERLAP)))
     step = -(-(length - _OVERLAP) // count)
-    return [slice(index * step, index * step + step + _OVERLAP) for index in range(count)]
+    starts = (start + index * step for index in range(count))
+    return [slice(at, min(at + step + _OVERLAP, end)) for at in starts]
 
 
 def _detect(engine: RapidOCR, picture: np.ndarray, tile: tuple[slice, slice]) -> Iterator[Box]:

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 
 from dicomweb.errors import Unavailable
 from dicomweb.ports import FrameSource, Runner
+from dicomweb.rendering import color
 from gateway.deid import ocr
 from gateway.deid.ocr import Box, Text, TextFinder
 from gateway.deid.policy import Refusal
@@ -27,12 +28,13 @@ _MAX_PIXELS: Final = 1 << 26
 _MALFORMED: Final = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError)
 #: A picture of 2 megapixels takes 10 s on an idle core.
 _MAX_SECONDS: Final = 300.0
-#: How many frames are looked at in a round, by risk, and in how many rounds: each looks at other frames, blanked as the
-#: earlier ones found.
-_FRAMES: Final = {Risk.HIGH: 6, Risk.LOW: 3}
+#: How many frames are looked at in a round, and in how many rounds: each looks at other frames, blanked as the earlier
+#: ones found.
+_FRAMES: Final = 3
 _MAX_ROUNDS: Final = 4
-#: Frames up to which each is compared with the one before, for where a cine changes a banner may appear.
-_MAX_COMPARED, _CHANGES = 256, 3
+#: In the second round of a cine: frames, at most so many in equal distances, are laid over each other, so that what is
+#: written on any is seen; and those that differ most from the one before, where a banner may appear.
+_MAX_COMPARED, _CHANGES = 256, 2
 _STRIDE: Final = 4
 #: What counts as text where none is expected, and must not be left where some was: several characters, surely read.
 #: What detectors take for text besides are mostly single spots of bone, table or noise.
@@ -101,9 +103,9 @@ class PixelCleaner:
         if known.risk is Risk.NONE or not frames:
             return Redaction()
         if self._finder is None:
-            if known.risk is Risk.HIGH:
+            if known.risk is not Risk.LOW:
                 raise Refusal(ocr.INSTALL)
-            return Redaction()
+            return Redaction(known.blank)
         try:
             async with asyncio.timeout(_MAX_SECONDS), self._turn:
                 return await self._look(self._finder, header, frames, read, known)
@@ -116,11 +118,14 @@ class PixelCleaner:
         """Look at some frames, blank what was found, look at others: until nothing is found any more."""
         redaction = Redaction(looked=True)  # at first nothing is blanked: half a line of text is no text to a detector
         for turn in range(_MAX_ROUNDS):
-            numbers = _sample(frames, turn, _FRAMES[known.risk])
-            if turn == 1:
-                numbers = sorted({*numbers, *await self._changes(frames, read)})
             look = _Look(finder, header, redaction, turn, known.risk)
             texts: list[Text] = []
+            numbers = _sample(frames, turn, _FRAMES)
+            if turn == 1 and frames > len(numbers):
+                cine = await self._overlaid(frames, read)
+                numbers = cine.changes
+                for pixels in cine.overlaid:
+                    texts += await self._run(look, pixels, cine.photometric, 1)
             for number in numbers:
                 texts += await self._run(look, *await read(number), number)
             if not turn:
@@ -131,18 +136,46 @@ class PixelCleaner:
                 return redaction
         raise Refusal("Text keeps turning up in the picture, so that it cannot be cleaned for sure.")
 
-    async def _changes(self, frames: int, read: FrameSource) -> list[int]:
-        """The frames that differ most from the one before."""
-        if not _CHANGES < frames <= _MAX_COMPARED:
+    async def _overlaid(self, frames: int, read: FrameSource) -> _Cine:
+        """The frames of a cine, laid over each other."""
+        cine = _Cine()
+        for number in sorted({1 + index * frames // _MAX_COMPARED for index in range(_MAX_COMPARED)}):
+            await self._run(cine.add, number, *await read(number))
+        return cine
+
+
+class _Cine:
+    """The frames of a cine, laid over each other: the largest and the smallest value that each pixel has."""
+
+    def __init__(self) -> None:
+        self.photometric = ""
+        self._highest: np.ndarray | None = None
+        self._lowest: np.ndarray | None = None
+        self._before: np.ndarray | None = None
+        self._differences: list[tuple[float, int]] = []
+
+    def add(self, number: int, pixels: np.ndarray, photometric: str) -> None:
+        """Lay a frame over the others."""
+        small = pixels[::_STRIDE, ::_STRIDE].copy()
+        if self._highest is None or self._lowest is None or self._before is None:
+            self.photometric, self._highest, self._lowest = photometric, pixels.copy(), pixels.copy()
+        else:
+            np.maximum(self._highest, pixels, out=self._highest)
+            np.minimum(self._lowest, pixels, out=self._lowest)
+            self._differences.append((float(np.abs(small.astype(np.float32) - self._before).mean()), number))
+        self._before = small
+
+    @property
+    def overlaid(self) -> list[np.ndarray]:
+        """Two pictures; none of a palette, whose indexes have no order."""
+        if self._highest is None or self._lowest is None or self.photometric == color.PALETTE:
             return []
-        differences: list[tuple[float, int]] = []
-        before: np.ndarray | None = None
-        for number in range(1, frames + 1):
-            small = (await read(number))[0][::_STRIDE, ::_STRIDE].copy()
-            if before is not None:
-                differences.append((await self._run(_difference, small, before), number))
-            before = small
-        return [number for _, number in sorted(differences, reverse=True)[:_CHANGES]]
+        return [self._highest, self._lowest]
+
+    @property
+    def changes(self) -> list[int]:
+        """The frames that differ most from the one before."""
+        return sorted(number for _, number in sorted(self._differences, reverse=True)[:_CHANGES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +200,7 @@ class _Look:
             raise Refusal("The picture cannot be displayed, so that nobody can look for text in it.") from exc
         if self.turn:
             shown = [255 - shown[self.turn % len(shown)]]
-        read = self.turn > 0 or self.risk is Risk.LOW
+        read = self.turn > 0 or self.risk is not Risk.HIGH
         return [text for view in shown for text in self.finder.find(view, read=read, turn=self.turn)]
 
 
@@ -180,11 +213,6 @@ def _assess(header: Dataset) -> Assessment:
     except _MALFORMED as exc:
         raise Refusal("The picture has malformed attributes, so that nobody can look for text in it.") from exc
     return known
-
-
-def _difference(one: np.ndarray, other: np.ndarray) -> float:
-    """How much two frames differ on average."""
-    return float(np.abs(one.astype(np.float32) - other).mean())
 
 
 def _sample(frames: int, turn: int, count: int) -> list[int]:
@@ -206,9 +234,11 @@ def _with_margin(box: Box) -> Box:
 
 def _counts(text: Text, risk: Risk, turn: int) -> bool:
     """Whether to blank it: anything at first where text is likely, then what reads as a character at least."""
-    if risk is not Risk.HIGH:
+    if risk is Risk.LOW:
         return _is_legible(text)
-    return not turn or (text.characters > 0 and text.confidence >= _LIKELY_CONFIDENCE)
+    if risk is Risk.HIGH and not turn:
+        return True
+    return text.characters > 0 and text.confidence >= _LIKELY_CONFIDENCE
 
 
 def _is_legible(text: Text) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from pydicom.dataset import Dataset
 from gateway.deid.ocr import Box
 
 _RULES: Final = Path(__file__).parent / "pixel_rules.toml"
+#: Made by `generate_devices`, which names its source.
+_DEVICES: Final = Path(__file__).parent / "devices.json"
 _CONDITIONS: Final = {
     "sop_class": "SOPClassUID",
     "burned_in": "BurnedInAnnotation",
@@ -23,16 +27,21 @@ _CONDITIONS: Final = {
     "image_type": "ImageType",
     "modality": "Modality",
 }
-_OF_DEVICES: Final = ("Manufacturer", "ManufacturerModelName", "Rows", "Columns")
+#: What devices are told by besides: text by how a word of it begins, numbers as they are.
+_TEXTS: Final = {"manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
+_NUMBERS: Final = {"rows": "Rows", "columns": "Columns"}
 #: What tells the risk, and which device a picture is of.
-DECIDING: Final = frozenset(tag for tag in map(tag_for_keyword, (*_CONDITIONS.values(), *_OF_DEVICES)) if tag)
+DECIDING: Final = frozenset(
+    tag for tag in map(tag_for_keyword, [*_CONDITIONS.values(), *_TEXTS.values(), *_NUMBERS.values()]) if tag
+)
 _ULTRASOUND_REGION: Final = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
 
 
 class Risk(StrEnum):
-    """How likely text about a person is in the pixels."""
+    """How likely text about a person is in the pixels; `pixel_rules.toml` says what follows."""
 
     HIGH = "high"
+    MEDIUM = "medium"
     LOW = "low"
     NONE = "none"
 
@@ -66,7 +75,8 @@ def assess(ds: Dataset) -> Assessment:
 @cache
 def _rules() -> Mapping[str, Sequence[Mapping[str, Any]]]:
     content = tomllib.loads(_RULES.read_text(encoding="utf-8"))
-    return {"rule": content["rule"], "device": content["device"]}
+    listed = json.loads(_DEVICES.read_text(encoding="utf-8"))["devices"]
+    return {"rule": content["rule"], "device": [*content["device"], *listed]}
 
 
 def _holds(rule: Mapping[str, Any], ds: Dataset) -> bool:
@@ -74,12 +84,18 @@ def _holds(rule: Mapping[str, Any], ds: Dataset) -> bool:
 
 
 def _is(device: Mapping[str, Any], ds: Dataset) -> bool:
-    maker, model = (str(ds.get(keyword, "")).strip().lower() for keyword in ("Manufacturer", "ManufacturerModelName"))
+    """Whether all conditions of a device hold, each by one of its values."""
     return (
-        maker.startswith(device["manufacturer"].lower())
-        and model.startswith(device["model"].lower())
-        and (ds.get("Rows"), ds.get("Columns")) == (device["rows"], device["columns"])
+        all(ds.get(keyword) in device[name] for name, keyword in _NUMBERS.items() if name in device)
+        and all(_begins(device[name], ds, keyword) for name, keyword in _TEXTS.items() if name in device)
+        and all(_begins(device[name], ds, keyword) for name, keyword in _CONDITIONS.items() if name in device)
     )
+
+
+def _begins(wanted: Sequence[str], ds: Dataset, keyword: str) -> bool:
+    """Whether one of these is in a value from the beginning of a word on."""
+    words = re.compile("|".join(rf"(?<![A-Z0-9]){re.escape(one.upper())}" for one in wanted))
+    return any(words.search(value) is not None for value in _values(ds, keyword))
 
 
 def _values(ds: Dataset, keyword: str) -> set[str]:

@@ -14,9 +14,11 @@ from pydicom.tag import BaseTag
 
 from gateway.deid.risk import DECIDING, Risk, assess
 from gateway.intake.header import Header, Walker
+from gateway.intake.pixels import UNDEFINED
 
 #: Longer values decide nothing that is known: the picture is looked at.
 _MAX_BYTES = 1024
+_LAST = max(DECIDING)
 _Values = tuple[tuple[int, bytes], ...]
 
 
@@ -40,8 +42,10 @@ def _deciding(header: Header) -> _Values:
         return tuple([(tag, data[start:end]) for tag, _, start, end in header.places if tag in DECIDING])
     walker, found, at = Walker(header.encoding), [], 0
     while at < len(data):
-        tag, _, _, start = walker.head(data, at)
-        at = walker.skip(data, at)
+        tag, _, length, start = walker.head(data, at)
+        if tag > _LAST:
+            break
+        at = start + length if length != UNDEFINED else walker.skip(data, at)
         if tag in DECIDING:
             found.append((tag, data[start:at]))
     return tuple(found)
@@ -58,4 +62,4 @@ def _is_suspect(values: _Values, *, little: bool) -> bool:
         known = assess(ds)
     except Exception:  # noqa: BLE001 - whatever pydicom raises on malformed values
         return True
-    return known.risk is Risk.HIGH or (known.risk is Risk.LOW and bool(known.blank))
+    return known.risk in (Risk.HIGH, Risk.MEDIUM) or bool(known.blank)

@@ -1,6 +1,7 @@
 """Clean Pixel Data: which pictures are suspected, what is found on them, what is left."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomweb.pixels.frames import FrameTable
 from dicomweb.ports import StoredInstance
-from gateway.deid import ocr
+from gateway.deid import ocr, risk
 from gateway.deid.anonymizer import Anonymizer
+from gateway.deid.generate_devices import devices
 from gateway.deid.ocr import Box, Text
 from gateway.deid.pixels import PixelCleaner, Redaction
 from gateway.deid.policy import Refusal
@@ -52,7 +54,11 @@ def source(*frames: np.ndarray, photometric: str = "MONOCHROME2"):
         ({"ConversionType": "DF"}, Risk.HIGH),
         ({"Modality": "US"}, Risk.HIGH),
         ({"Modality": "US", "BurnedInAnnotation": "NO"}, Risk.HIGH),
-        ({"Modality": "CR"}, Risk.HIGH),
+        ({"Modality": "CR"}, Risk.MEDIUM),
+        ({"Modality": "CR", "BurnedInAnnotation": "YES"}, Risk.HIGH),
+        ({"Modality": "CR", "ConversionType": "DF"}, Risk.HIGH),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["ORIGINAL", "PRIMARY", "VOLUME"]}, Risk.LOW),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["ORIGINAL", "PRIMARY", "LABEL"]}, Risk.HIGH),
         ({"Modality": "DX", "BurnedInAnnotation": "NO"}, Risk.LOW),
         ({"Modality": "XX", "ImageType": None}, Risk.HIGH),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "Modality": "SEG"}, Risk.NONE),
@@ -76,7 +82,47 @@ def test_known_devices_are_blanked_where_they_write() -> None:
     ds = header(
         Modality="US", Manufacturer="PHILIPS Medical Systems", ManufacturerModelName="EPIQ 7C", Rows=768, Columns=1024
     )
-    assert assess(ds).blank == (Box(0, 0, 1024, 24),)
+    assert assess(ds).blank == (Box(0, 0, 1024, 24), Box(0, 0, 1024, 49))
+
+
+def test_a_device_is_told_by_all_of_its_conditions() -> None:
+    ds = header(Modality="US", Manufacturer="SIEMENS", ManufacturerModelName="ACUSON S2000", Rows=768, Columns=1024)
+    assert Box(0, 0, 1024, 60) in assess(ds).blank
+    for keyword, value in (
+        ("Rows", 600),
+        ("Modality", "CT"),
+        ("ManufacturerModelName", "XS2000"),
+        ("Manufacturer", ""),
+    ):
+        other = Dataset(ds)
+        setattr(other, keyword, value)
+        assert Box(0, 0, 1024, 60) not in assess(other).blank
+
+
+def test_the_listed_devices_are_what_their_source_says() -> None:
+    recipe = """FORMAT dicom
+%filter graylist
+LABEL one # (CTP)
+  contains Modality US
+  + contains Manufacturer Maker SA|Maker
+  + equals Rows 600
+ctpcoordinates 10,0,100,50
+LABEL told by text
+  contains Manufacturer Maker
+  + contains SeriesDescription Dose
+  coordinates 0,0,10,10
+LABEL no place
+  contains Manufacturer Maker
+%filter blacklist
+LABEL any
+  contains Modality OT
+  coordinates 0,0,10,10
+"""
+    expected = {"modality": ["US"], "manufacturer": ["MAKER SA", "MAKER"], "rows": [600], "regions": [[10, 0, 110, 50]]}
+    assert devices(recipe) == [expected]
+    listed = json.loads((Path(risk.__file__).parent / "devices.json").read_text(encoding="utf-8"))["devices"]
+    assert len(listed) == 89
+    assert all(left < right and top < bottom for one in listed for left, top, right, bottom in one["regions"])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +253,7 @@ async def test_finds_real_text_in_either_polarity_on_every_frame(value: int) -> 
 def test_large_pictures_are_searched_in_tiles_that_cover_them(side: int) -> None:
     for rows, columns in [(300, 400), (1024, 1025), (2560, 1400), (129, 5000)]:
         seen = np.zeros((rows, columns), bool)
-        for tile in ocr._tiles(rows, columns, side):
+        for tile in ocr._tiles(Box(0, 0, columns, rows), side):
             seen[tile] = True
             assert max(seen[tile].shape) <= side
         assert seen.all()
