@@ -10,8 +10,9 @@ from pydicom.dataset import Dataset
 from gateway.deid.identity import Identity
 from gateway.deid.plan import REMOVALS, STRINGS, Action
 from gateway.deid.policy import check_limits
+from gateway.deid.structured import TEXT_VALUE
 from gateway.deid.traces import TRACED, days_of
-from gateway.deid.values import DEFAULT_ENCODINGS, Element, elements_of, encodings_of, text_of
+from gateway.deid.values import DEFAULT_ENCODINGS, Element, elements_of, encodings_of, read, text_of
 
 if TYPE_CHECKING:
     from gateway.deid.engine import Deidentifier
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 #: What is done with elements from which names, numbers and phrases may be learnt.
 TEACHING: Final = REMOVALS | {Action.RECURSE}
 _BIRTH_DATE: Final = 0x00100030
+_DAY_BYTES: Final = 8
 
 
 def _named(*fragments: str) -> frozenset[int]:
@@ -49,6 +51,7 @@ class Lesson:
     def __init__(self, deidentifier: Deidentifier) -> None:
         self.identity = Identity()
         self._plan = deidentifier.plan
+        self._content_items = deidentifier.content_items
         self._is_issued = deidentifier.pseudonyms.is_issued
 
     def element(
@@ -68,6 +71,8 @@ class Lesson:
         sequence = ds[element.tag]
         for item in sequence.value or () if sequence.VR == "SQ" else ():
             inner = encodings_of(item, encodings)
+            if self._content_items.identifies(item):
+                self.identity.add_number(read(item, TEXT_VALUE, inner))
             for child in list(elements_of(item).values()):
                 action, vr = self._plan.rule(item, child.tag, child.VR)
                 self.element(item, child, action, vr, inner, depth + 1)
@@ -105,7 +110,9 @@ def learn_traces(identity: Identity, element: Element, vr: str) -> None:
     value = element.value
     if not value:
         return
-    if vr != "UI":
-        identity.days.update(days_of(value if isinstance(value, bytes) else text_of(element, DEFAULT_ENCODINGS)))
-    else:
+    if vr == "UI":
         identity.uids.update(text_of(element, DEFAULT_ENCODINGS).split("\\"))
+    elif isinstance(value, bytes) and len(value) == _DAY_BYTES and value.isdigit():  # nearly all of them
+        identity.days.add(value.decode("ascii"))
+    else:
+        identity.days.update(days_of(text_of(element, DEFAULT_ENCODINGS)))

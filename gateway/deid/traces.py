@@ -29,14 +29,9 @@ _UID: Final = re.compile(r"\d+(?:\.\d+){2,}", re.ASCII)
 _UID_BYTES: Final = re.compile(rb"\d+(?:\.\d+){2,}")
 
 
-def days_of(value: bytes | str) -> Iterator[str]:
-    """Yield the days, as YYYYMMDD, that the values of a DA or DT element name."""
-    if isinstance(value, bytes):
-        if len(value) == 8 and value.isdigit():
-            yield value.decode("ascii")
-            return
-        value = value.decode("latin-1")
-    for one in value.split("\\"):
+def days_of(text: str) -> Iterator[str]:
+    """Yield the days, as YYYYMMDD, that the values of a DA or DT element name, joined by backslashes."""
+    for one in text.split("\\"):
         match = _DAY.match(one.strip())
         if match:
             yield "".join(match.groups())
