@@ -49,8 +49,9 @@ class Ledger:
         """Add a record, durably when this returns; the number that it got."""
         async with self._one, driver.wrapped():
             while True:
+                head = await self._head()  # before the last record: then it is none behind, unless the end was cut
                 last = await self._records.find_one({}, {"link": 1}, sort=[("_id", -1)]) or {"_id": 0, "link": _START}
-                record = {"_id": last["_id"] + 1, **fields}
+                record = {"_id": max(head, last["_id"]) + 1, **fields}
                 link = _link(bytes(last["link"]), record)
                 mac = hmac.digest(self._keys[self._current], link, "sha256")
                 try:
@@ -60,6 +61,10 @@ class Ledger:
                 number: int = record["_id"]
                 await self._note(number)
                 return number
+
+    async def _head(self) -> int:
+        """The number of the last record that was ever added."""
+        return int((await self._heads.find_one({"_id": self._name}) or {"number": 0})["number"])
 
     async def _note(self, number: int) -> None:
         """Remember the last number."""
@@ -79,7 +84,7 @@ class Ledger:
     async def verify(self) -> AsyncIterator[Flaw]:
         """Go through all records and tell what is wrong."""
         async with driver.wrapped():
-            head = await self._heads.find_one({"_id": self._name}) or {"number": 0}
+            head = await self._head()
         last, link, unproven = 0, _START, list[int]()
         async for record in self.records():
             number = record["_id"]
@@ -94,7 +99,7 @@ class Ledger:
                 unproven.append(number)
             else:
                 unproven.clear()
-        for missing in range(last + 1, head["number"] + 1):
+        for missing in range(last + 1, head + 1):
             yield Flaw("missing", missing)
         for number in unproven:
             yield Flaw("unproven", number)
