@@ -16,6 +16,7 @@ from gateway.deid.memory import Memory
 from gateway.deid.plan import Plan
 from gateway.deid.policy import Refusal
 from gateway.deid.profile import Profile, load_profile
+from gateway.deid.structured import ContentItems
 from gateway.deid.text import Cleaner
 from gateway.deid.uids import Pseudonyms, UidMap
 from gateway.deid.values import DEFAULT_ENCODINGS, encodings_of, read
@@ -57,6 +58,7 @@ class Deidentifier:
         self.pseudonyms = Pseudonyms(key)
         self.cleaner = Cleaner(self.uid)
         self.codes = Codes(self.cleaner)
+        self.content_items = ContentItems(profile.options)
         #: What looks at overlay planes, if any are to stay.
         self.overlays = OverlayCleaner() if "clean-graphics" in profile.options else None
 

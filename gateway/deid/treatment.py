@@ -15,7 +15,7 @@ from gateway.deid.graphics import is_overlay
 from gateway.deid.identity import Identity
 from gateway.deid.plan import REMOVALS, STRINGS, Action
 from gateway.deid.policy import check_limits
-from gateway.deid.structured import MEASURED_VALUES, cap_age, is_birth_date
+from gateway.deid.structured import MEASURED_VALUES, POSITIONS, TEXT_VALUE, blank, cap_age, is_birth_date
 from gateway.deid.values import (
     Element,
     elements_of,
@@ -71,6 +71,9 @@ class Treatment:
         self._identity = identity
         self._elements = 0
         self._deferred: list[tuple[Dataset, Element, str, Action, tuple[str, ...]]] = []
+        #: Content items with what is done to them, the text they came with, and the data set and sequence they are in.
+        self._content: list[tuple[Dataset, Action, str, Dataset, BaseTag]] = []
+        self._has_positions = False
         years = subject.years
         self._replacements: dict[Action, Callable[[str], str | None]] = {
             Action.UID: lambda uid: deidentifier.uid(uid.strip()),
@@ -93,11 +96,14 @@ class Treatment:
         self._data_set(ds, list(tags), encodings, depth=0)
         for deferred in self._deferred:
             self._clean(*deferred)
+        for content in self._content:
+            self._treat_content(*content)
 
     def _data_set(self, ds: Dataset, tags: list[BaseTag], encodings: tuple[str, ...], *, depth: int) -> None:
         check_limits(depth=depth, elements=self._elements)
         self._elements += len(tags)
         elements = elements_of(ds)
+        self._has_positions = self._has_positions or POSITIONS in elements
         creators: set[int] = set()
         for tag in tags:
             element = elements[tag]
@@ -139,9 +145,26 @@ class Treatment:
             return
         for item in sequence.value or ():
             tags = sorted(elements_of(item), key=int)
-            self._data_set(item, tags, encodings_of(item, encodings), depth=depth + 1)
+            inner = encodings_of(item, encodings)
+            action = self._deid.content_items.action(item)
+            if action is not None:
+                self._content.append((item, action, read(item, TEXT_VALUE, inner), ds, element.tag))
+            self._data_set(item, tags, inner, depth=depth + 1)
             if element.tag == MEASURED_VALUES:
                 cap_age(ds, item)
+
+    def _treat_content(self, item: Dataset, action: Action, text: str, parent: Dataset, tag: BaseTag) -> None:
+        """Do to a content item what its concept asks for."""
+        if action is Action.TRANSCODE:
+            item[TEXT_VALUE] = make(TEXT_VALUE, "UT", self._identity.mask(legible(text)))
+        elif action is Action.DUMMY or self._has_positions:
+            blank(item)
+        else:
+            left = [other for other in parent[tag].value if other is not item]
+            if left:
+                put(parent, make(tag, "SQ", left))
+            else:
+                del elements_of(parent)[tag]
 
     def _replace(
         self,
