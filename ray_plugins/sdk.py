@@ -456,7 +456,9 @@ def _faults(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[st
         largest = _LARGEST.get(properties[key]["type"], 0)
         too_large = isinstance(value, int | float) and not abs(value) <= largest  # NaN is neither
         if too_large or not Draft202012Validator(properties[key]).is_valid(value):
-            faults.append(f"{key} must be {_allowed(properties[key])}; it is {value!r:.80}.")
+            # A number may be said again; a text, which may be anything, goes no further: faults are logged and kept.
+            said = f"; it is {value!r:.80}" if isinstance(value, bool | int | float | None) else ""
+            faults.append(f"{key} must be {_allowed(properties[key])}{said}.")
     return sorted(faults)
 
 
