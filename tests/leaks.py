@@ -5,7 +5,9 @@ percent-encoding, inside of gzip, zlib and zip, and in the pages and the journal
 """
 
 import base64
+import os
 import re
+import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -165,23 +167,37 @@ def processes(pid: int) -> Iterator[Place]:
 
     Open files are read too, if they have a name no longer, or never had one.
     """
-    parent = psutil.Process(pid)
+    parent, seen = psutil.Process(pid), set[tuple[int, int]]()
     for process in [parent, *parent.children(recursive=True)]:
         proc = Path(f"/proc/{process.pid}")
         for name in ("cmdline", "environ", "comm"):
             with suppress(OSError):
                 yield Place("process", f"{process.pid} {name}", (proc / name).read_bytes())
-        yield from _open_files(proc)
+        yield from _open_files(proc, seen)
 
 
-def _open_files(proc: Path) -> Iterator[Place]:
+def _open_files(proc: Path, seen: set[tuple[int, int]]) -> Iterator[Place]:
+    """The names of open files, and what is in those that no folder has; each is read once."""
     with suppress(OSError):
         for descriptor in sorted((proc / "fd").iterdir()):
             with suppress(OSError):
-                target = str(descriptor.readlink())
+                target, found = str(descriptor.readlink()), descriptor.stat()
                 yield Place("open files", f"{proc.name} {target}", target.encode())
-                if (target.endswith("(deleted)") or target.startswith("/dev/shm/")) and descriptor.is_file():
-                    yield Place("open files", f"{proc.name} {target}", descriptor.read_bytes())
+                nameless = target.endswith("(deleted)") or target.startswith("/dev/shm/")
+                if nameless and stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) not in seen:
+                    seen.add((found.st_dev, found.st_ino))
+                    yield Place("open files", f"{proc.name} {target}", _written(descriptor))
+
+
+def _written(path: Path) -> bytes:
+    """What was written to a file that may be mostly holes."""
+    pieces, at = [], 0
+    with path.open("rb", buffering=0) as file, suppress(OSError):  # there is no more data
+        while True:
+            begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            pieces.append(os.pread(file.fileno(), at - begin, begin))
+    return b"\n".join(pieces)
 
 
 def expanded(content: bytes, *, is_journal: bool) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import httpx
+import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
@@ -160,6 +162,7 @@ class Drive:
             self.by_search(client)
             self.by_retrieval(client)
             self.by_api(client)
+            self.by_plugin(client)
         self.by_bad_http()
 
     # --- the ways in
@@ -468,6 +471,34 @@ class Drive:
         self.ask(client, "POST", "/api/v1/plugins/ct-bone/runs", json=order, allowed=named)
         self.ask(client, "POST", "/api/v1/plugins/Pathgrimblewick/runs", json=order, allowed=named)
         self.ask(client, "DELETE", f"/dicomweb/studies/{self.study_uid}")
+
+    def by_plugin(self, client: httpx.Client) -> None:
+        """A run of a plugin on a series of the person, with parameters that name them and with none."""
+        series_uid, frame_uid = generate_uid(None), generate_uid(None)
+        pixels = np.zeros((16, 16), "<i2")
+        pixels[2:14, 2:14], pixels[6:10, 6:10] = 1064, 1824  # a body in air, and a bone in it
+        for number in range(12):
+            where = {"InstanceNumber": number + 1, "ImagePositionPatient": [0, 0, 5 * number], "PixelSpacing": [20, 20]}
+            where |= {"PixelData": pixels.tobytes()}
+            ds = self.planted(SeriesInstanceUID=series_uid, FrameOfReferenceUID=frame_uid, **where)
+            stored = self.stow(client, part10(ds), allowed=(str(ds.SOPInstanceUID),))
+        assert stored.status_code == 200, f"{stored.text} {stored.headers}"
+        url = stored.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
+        _, study, _, series, *_ = url.split("/dicomweb/")[1].split("/")
+        order = {"study": study, "series": [series]}
+        for parameters in ({"threshold": "Quibblethwaite"}, {"smoothing": PERSON}):
+            bad = self.ask(client, "POST", "/api/v1/plugins/ct-bone/runs", json=order | {"parameters": parameters})
+            assert bad.status_code == 400, bad.text
+        made = self.ask(client, "POST", "/api/v1/plugins/ct-bone/runs", json=order | {"parameters": {}})
+        run, deadline = made.headers["Location"], time.monotonic() + 120
+        while client.get(run).json()["state"] in ("queued", "running") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        ended = self.ask(client, "GET", run).json()
+        assert ended["state"] == "succeeded", ended
+        self.ask(client, "GET", f"{run}/log")
+        for output in ended["outputs"]:
+            if "url" in output:
+                self.ask(client, "GET", output["url"])
 
     def by_bad_http(self) -> None:
         """What is no HTTP, and methods that nobody knows."""

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from ray_plugins.session import short_folder
 from tests import leaks
 from tests.conftest import Gateway, running
 from tests.leaks import Leak, Needles, Place
@@ -22,7 +23,6 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drive, Gateway]:
     folder = tmp_path_factory.mktemp("leaks")
     settings = {
         "ISTHMUS_LOG__LEVEL": "debug",
-        "ISTHMUS_RAY__ENABLED": "false",
         "ISTHMUS_QUARANTINE__DIR": str(folder / "data" / "quarantine"),
     }
     with running(folder, **settings) as gateway:
@@ -31,6 +31,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drive, Gateway]:
             drive.everything()
             drive.places += leaks.processes(gateway.process.pid)
             drive.places += leaks.folder(gateway.data, "files while it runs", without="mongo")
+            drive.places += leaks.folder(short_folder(gateway.data / "ray"), "Ray")
         drive.places += leaks.database(leaks.internal_user(gateway.data))
     drive.places += leaks.folder(gateway.data, "files")
     drive.places.append(Place("log", "standard error", gateway.log.read_bytes()))
@@ -45,7 +46,7 @@ def found(driven: tuple[Drive, Gateway]) -> list[Leak]:
 
 CATEGORIES = (
     "answers", "log", "database", "oplog", "indexes", "database log", "files", "files names", "files expanded",
-    "files while it runs", "files while it runs names", "process", "open files",
+    "files while it runs", "files while it runs names", "process", "open files", "Ray", "Ray names",
 )  # fmt: skip
 
 
