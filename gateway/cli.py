@@ -209,7 +209,7 @@ def _operator() -> Any:
 def _audit(settings: Settings, options: argparse.Namespace) -> int:
     async def listed(core: Any) -> int:
         async for entry in core.audit.entries():
-            what = json.dumps(entry.what)
+            what = json.dumps(entry.what, sort_keys=True)
             print(entry.number, entry.at.isoformat(), entry.user, entry.address, entry.action, entry.outcome, what)
         return DONE
 

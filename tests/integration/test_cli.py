@@ -107,3 +107,33 @@ def test_plugins_without_a_server(tmp_path: Path) -> None:
     wrong = isthmus("plugins", "run", "ct-bone", "--series", series, "--set", "low=99999")
     assert wrong.returncode == 2
     assert "low" in wrong.stderr
+
+
+def test_a_vault_key_is_rotated(folder: Path, tmp_path: Path) -> None:
+    data, former = tmp_path / "data", tmp_path / "former.key"
+    assert isthmus("import", folder, "--data", data).returncode == 0
+    (data / "secrets" / "vault.key").rename(former)
+    refused = isthmus("verify", "--data", data)
+    assert refused.returncode == 1
+    assert "vault.previous_key_files" in refused.stderr
+    named = {"ISTHMUS_VAULT__PREVIOUS_KEY_FILES": str(former)}
+    assert isthmus("verify", "--data", data, **named).returncode == 0
+    assert isthmus("verify", "--data", data).returncode == 1  # still sealed with the former one
+    done = isthmus("vault", "rekey", "--data", data, **named)
+    assert (done.returncode, done.stdout) == (0, "3 rows sealed anew, 0 that no key opens\n"), done.stderr
+    again = isthmus("vault", "rekey", "--data", data)
+    assert (again.returncode, again.stdout) == (0, "0 rows sealed anew, 0 that no key opens\n"), again.stderr
+    assert isthmus("verify", "--data", data).returncode == 0
+
+
+def test_a_right_is_granted_and_recorded(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    given = isthmus("token", "create", "--user", "doctor", "--right", "reidentify", "--data", data)
+    assert given.returncode == 0, given.stderr
+    assert isthmus("token", "create", "--user", "doctor", "--right", "everything", "--data", data).returncode == 2
+    listed = isthmus("audit", "list", "--data", data)
+    assert listed.stdout.count("\n") == 1
+    assert 'grant done {"rights": ["reidentify"], "user": "doctor"}' in listed.stdout
+    assert given.stdout.strip() not in listed.stdout
+    verified = isthmus("audit", "verify", "--data", data)
+    assert (verified.returncode, verified.stdout) == (0, "0 flaws in the audit\n")
