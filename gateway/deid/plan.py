@@ -146,6 +146,12 @@ def safe_private() -> dict[PrivateKey, Safe]:
     return safe
 
 
+@cache
+def safe_creators() -> frozenset[str]:
+    """The private creators of those elements: names of products, and no person's."""
+    return frozenset(creator for _, creator, _ in safe_private())
+
+
 def facts(name: str) -> dict[str, Any]:
     """Read a file of facts: its `rows`, and which table, edition or date, and sources they are of."""
     content: dict[str, Any] = json.loads((HERE / name).read_text(encoding="ascii"))

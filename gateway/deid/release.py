@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from gateway.deid.identity import Identity
+from gateway.deid.plan import safe_creators
 from gateway.deid.traces import holds_day, uids_in, uids_in_bytes
 from gateway.deid.values import Element, elements_of, text_of
 
@@ -84,6 +85,8 @@ def _holds(
         text = text_of(element, _UTF8)
         if holds_day(text, identity.days) or holds_uid(uids_in(text)):
             return True
+        if _is_creator(element.tag) and text in safe_creators():
+            return False
         is_code = vr == "CS" or element.tag == _CODE_MEANING
         return identity.is_in(text) and not (is_code and is_term(text))
     if vr in _CHECKED or not isinstance(value, bytes):
@@ -97,9 +100,13 @@ def _holds(
 
 
 def _listed_vr(tag: int) -> str:
-    """Return the VR of PS3.6, for an implicit encoding names none."""
+    """Return the VR of PS3.6, for an implicit encoding names none; LO for private creators (PS3.5 section 7.8.1)."""
     entry = DicomDictionary.get(int(tag))
-    return entry[0] if entry else "UN"
+    return entry[0] if entry else "LO" if _is_creator(tag) else _UNKNOWN
+
+
+def _is_creator(tag: int) -> bool:
+    return tag & 0x10000 != 0 and tag & 0xFFFF < 0x1000
 
 
 def _elements(ds: Dataset, tags: Iterable[BaseTag]) -> Iterator[Element]:

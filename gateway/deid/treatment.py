@@ -16,6 +16,7 @@ from gateway.deid.identity import Identity
 from gateway.deid.plan import REMOVALS, STRINGS, Action
 from gateway.deid.policy import check_limits
 from gateway.deid.structured import MEASURED_VALUES, POSITIONS, TEXT_VALUE, blank, cap_age, is_birth_date
+from gateway.deid.traces import uids_in
 from gateway.deid.values import (
     Element,
     elements_of,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 _PATIENT_ID: Final = 0x00100020
 _CODE_MEANING: Final = 0x00080104
 _DESIGNATOR: Final = 0x00080102
+
+_PIXELS: Final = 0x7FE0
 
 _DEFERRED: Final = frozenset({Action.CLEAN, Action.CODE, Action.CODE_STRING})
 _ANONYMIZED: Final = "ANONYMIZED"
@@ -81,7 +84,7 @@ class Treatment:
             Action.OFFSET: dates.checked_offset,
             Action.AGE: _capped_age,
             Action.NUMBER: self._checked_number,
-            Action.TRANSCODE: printable,
+            Action.TRANSCODE: self._retained,
         }
         self._dates: dict[str, Callable[[str], str | None]] = {
             "DA": lambda text: dates.shift_date(text, years),
@@ -110,8 +113,8 @@ class Treatment:
             if tag & 0x10000 and tag & 0xFFFF < 0x1000:
                 continue  # private creators stay or go with what they created
             action, vr = self._deid.plan.rule(ds, tag, element.VR)
-            if depth and is_overlay(tag):
-                action = Action.REMOVE  # only those of the object itself were looked at
+            if depth and (is_overlay(tag) or tag >> 16 == _PIXELS):
+                action = Action.REMOVE  # only those of the object itself are looked at
             if tag & 0x10000 and action is not Action.REMOVE:
                 creators.add((tag & 0xFFFF0000) | (tag & 0xFF00) >> 8)
             if action is not Action.KEEP:
@@ -137,6 +140,10 @@ class Treatment:
             else:
                 replace = self._replacements[action]
             self._replace(ds, element, vr, encodings, replace)
+
+    def _retained(self, text: str) -> str:
+        """What a profile retains, without what the object says elsewhere of people; UIDs stay whole."""
+        return text if uids_in(text) == [text] else self._identity.mask(printable(text))
 
     def _recurse(self, ds: Dataset, element: Element, encodings: tuple[str, ...], depth: int) -> None:
         sequence = ds[element.tag]

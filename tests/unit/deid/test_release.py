@@ -260,3 +260,25 @@ def test_texts_without_the_day(text: str) -> None:
 
 def test_uids_are_told_from_numbers() -> None:
     assert uids_in("slice 1.25 of 2.5, 1.2.840.1 and 3.4.5.") == ["1.2.840.1", "3.4.5"]
+
+
+def test_what_is_retained_says_nothing_of_people() -> None:
+    """An institution stays that the profile retains, but for the name of the patient in it."""
+    options = frozenset(["retain-institution-identity", "retain-device-identity"])
+    deidentifier = Deidentifier(Profile("places", "Places", options=options), KEY)
+    ds = decode(encode(header(InstitutionName="Clinic of Zephyrina, 2nd floor", DeviceUID="1.2.3.77881234.5")))
+    deidentifier.apply(ds)
+    assert ds.InstitutionName == "Clinic of ***, 2nd floor"
+    assert ds.DeviceUID == "1.2.3.77881234.5"
+
+
+def test_a_creator_on_the_list_is_no_name() -> None:
+    deidentifier = Deidentifier(Profile("safe", "Safe", options=frozenset(["retain-safe-private"])), KEY)
+    ds = header(PatientName="CTP^A", PatientID="ELSCINT1")
+    ds.add_new(0x00130010, "LO", "CTP")
+    ds.add_new(0x00131010, "LO", "Project")
+    ds.add_new(0x00E10010, "LO", "ELSCINT1")
+    ds = decode(encode(ds))
+    deidentifier.apply(ds)
+    assert ds[0x00130010].value == "CTP"
+    assert 0x00E10010 not in ds
