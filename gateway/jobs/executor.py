@@ -85,7 +85,9 @@ class Executor:
         """After an attempt that did not succeed: take back what it filed, then end the run or queue it again."""
         verdict = _verdict(reason)
         unforeseen = reason if verdict.unforeseen else None
-        logger.info("run %s of %s: %s", run.id, run.plugin, verdict.error or verdict.state, exc_info=unforeseen)
+        # What a plugin says of a fault is for who asked for the run: it may quote the objects.
+        kind = type(reason).__qualname__
+        logger.info("run %s of %s: %s (%s)", run.id, run.plugin, verdict.state, kind, exc_info=unforeseen)
         while True:
             try:
                 return await self._write(run, verdict)
