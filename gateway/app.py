@@ -30,6 +30,7 @@ from gateway.config import Settings
 from gateway.forwarding import Forwarding
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
+from gateway.returns import Returns
 from gateway.store.generations import Generations
 from gateway.wiring import DICOMWEB, VIEWER_DIST, VIEWER_OHIF, Core, dicomweb_path
 from ray_plugins.registry import Registry
@@ -131,6 +132,7 @@ def _api_services(core: Core, registry: Registry, info: Mapping[str, Any], prefi
         events=EventHub(db, core.catalogue.complete, prefix),
         audit=core.audit,
         identities=core.identities,
+        returns=Returns(core.settings, core.archive, core.identities, core.audit, core.workers),
         info=info,
         runs_enabled=core.settings.ray.enabled,
         prefix=prefix,

@@ -95,7 +95,7 @@ class Identities:
         own = next((original for name, original in fitting if name == instance_uid), None)
         moved = own is not None and ds.get("LongitudinalTemporalInformationModified") == "MODIFIED"
         years = self._pseudonyms.years(_pseudonym_in(ds)) if moved else 0
-        return Truth(known, own or fitting[0][1], years)
+        return Truth(known, own or fitting[0][1], years, is_own=own is not None)
 
     async def reseal(self) -> Resealed:
         """Seal with today's key whatever is sealed with another; to be done again if it was interrupted."""

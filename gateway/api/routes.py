@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.api import changes, identities, info, meshes, openapi, plugins, runs, search_keys, stream
+from gateway.api import changes, identities, info, meshes, openapi, plugins, returns, runs, search_keys, stream
 from gateway.api.openapi import Operation
 from gateway.api.schemas import COUNT, TEXT, UID, ref
 from gateway.api.services import SERVICES, ApiServices
@@ -71,6 +71,21 @@ OPERATIONS: tuple[Operation, ...] = (
         ref("Identity"),
         body="IdentitySearch",
         errors=(_BAD, HTTPStatus.FORBIDDEN, _MISSING, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    ),
+    Operation(
+        "POST",
+        f"{_V1}/returns",
+        returns.return_results,
+        ref("ReturnedResults"),
+        body="ResultsToReturn",
+        errors=(
+            _BAD,
+            HTTPStatus.FORBIDDEN,
+            _MISSING,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.BAD_GATEWAY,
+        ),
     ),
     Operation("GET", f"{_V1}/search-keys", search_keys.list_search_keys, ref("SearchKeyList")),
     Operation(

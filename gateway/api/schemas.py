@@ -34,6 +34,7 @@ def _closed(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> S
 
 
 _SHORT: Schema = {"type": "string", "minLength": 1, "maxLength": 64}
+_SOME_UIDS: Schema = {**_array(UID), "minItems": 1, "maxItems": 100}
 _TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
 _PLUGIN: Mapping[str, Schema] = {
     "name": {"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"},
@@ -135,6 +136,33 @@ SCHEMAS: Mapping[str, Schema] = {
                         "study_uid": UID,
                         "original": {**_TEXTS, "description": "What it said of itself, by keyword."},
                     }
+                )
+            ),
+        }
+    ),
+    "ResultsToReturn": _closed(
+        {
+            "study": UID,
+            "to": {**TEXT, "description": "Name of a remote in the settings."},
+            "series": {**_SOME_UIDS, "description": "All of these; without them and instances: all results."},
+            "instances": {**_SOME_UIDS, "description": "These alone; not together with series."},
+        },
+        optional=["series", "instances"],
+    ),
+    "ReturnedResults": _closed(
+        {
+            "study": UID,
+            "to": TEXT,
+            "results": _array(
+                _closed(
+                    {
+                        "series": UID,
+                        "instance": UID,
+                        "outcome": {"enum": ["sent", "refused", "failed"]},
+                        "status": {**COUNT, "description": "What the remote answered (PS3.4 Table B.2-1)."},
+                        "reason": {**TEXT, "description": "One sentence."},
+                    },
+                    optional=["status", "reason"],
                 )
             ),
         }

@@ -14,6 +14,7 @@ from gateway.audit import Audit
 from gateway.identities import Identities
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import Database, RunQueue
+from gateway.returns import Returns
 from gateway.store.keystate import Progress
 from ray_plugins.registry import Registry
 
@@ -32,6 +33,7 @@ class ApiServices:
     events : not started; it runs while the application does.
     audit : where asking for identity is recorded.
     identities : who is behind a pseudonym.
+    returns : sends results to remotes.
     info : the answer of `GET /api/v1/info`.
     runs_enabled : whether there is a dispatcher; without one no run is taken.
     prefix : the path before ours as callers see it, empty unless a proxy strips one.
@@ -48,6 +50,7 @@ class ApiServices:
     events: EventHub
     audit: Audit
     identities: Identities
+    returns: Returns
     info: Mapping[str, Any]
     runs_enabled: bool = True
     prefix: str = ""

@@ -32,12 +32,13 @@ class NotInVault(Conflict):
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What is known of an object: UIDs by the ones that were issued for them, what its study said of the patient, and
-    by how many years its dates were moved back.
+    by how many years its dates were moved back; `is_own` if it came in with that itself, so that it is no result.
     """
 
     uids: Mapping[str, str]
     original: Original
     years: int = 0
+    is_own: bool = False
 
 
 def issued_uids(ds: Dataset, is_issued: Callable[[str], bool]) -> set[str]:

@@ -16,6 +16,7 @@ from gateway.api.routes import OPERATIONS
 from gateway.archive import Source
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
+from gateway.returns import Returns
 from tests.integration.jobs_support import plugins, store_series
 
 DESCRIPTION = describe(OPERATIONS)
@@ -75,6 +76,7 @@ def services_of(core, **values) -> ApiServices:
         "events": EventHub(db, core.catalogue.complete),
         "audit": core.audit,
         "identities": core.identities,
+        "returns": Returns(core.settings, core.archive, core.identities, core.audit, core.workers),
         "info": describe_server(core.settings, "127.0.0.1:11112"),
     }
     return ApiServices(**fields | values)
