@@ -28,13 +28,18 @@ def check_class(sop_class_uid: str, *, has_directory: bool) -> None:
 
 
 def check_pixels(*, burned_in: str, image_type: str, label_in_image: str, hidden_overlay: bool) -> None:
-    """Raise Refusal if the object says that its pixels show identity, or may hide it."""
-    if burned_in == "YES":
+    """Raise Refusal if the object says that its pixels show identity, or may hide it; what is not NO may be YES."""
+    if _terms(burned_in) - {"NO"}:
         raise Refusal("The object says that identity is burned into its pixels, and no region is known to blank.")
-    if label_in_image == "YES" or {"LABEL", "OVERVIEW"} & set(image_type.split("\\")[2:3]):
+    if _terms(label_in_image) - {"NO"} or {"LABEL", "OVERVIEW"} & _terms(image_type):
         raise Refusal("The image shows the label of a slide.")
     if hidden_overlay:
         raise Refusal("An overlay lies in unused bits of the pixel data.")
+
+
+def _terms(text: str) -> set[str]:
+    """The terms of a Code String, however they are written."""
+    return {term for value in text.upper().split("\\") if (term := value.strip(" \0"))}
 
 
 def check_limits(*, depth: int, elements: int) -> None:
