@@ -43,6 +43,12 @@ async def as_described(request, handler):
     return response
 
 
+def validated(answer, name):
+    """Hold an answer against a schema of the description."""
+    whole = {"$ref": f"#/components/schemas/{name}", "components": DESCRIPTION["components"]}
+    Draft202012Validator(whole, format_checker=FormatChecker()).validate(answer)
+
+
 @dataclass(frozen=True)
 class Api:
     """A client of the API, what is behind it, and a CT that is stored there."""
