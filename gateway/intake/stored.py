@@ -33,7 +33,7 @@ from gateway.deid.original import Before
 from gateway.intake import quick
 from gateway.intake.elements import Element, Elements, Unusual
 from gateway.intake.file_meta import file_start
-from gateway.intake.header import Header
+from gateway.intake.header import Encoding, Header
 from gateway.intake.pixels import UNDEFINED, PixelElement, PixelLayout
 from gateway.intake.rewrite import NAMES, parsed, rewritten, text_of
 
@@ -46,6 +46,7 @@ _CHARACTER_SET, _EXTENDED_OFFSETS = 0x00080005, 0x7FE00001
 _UTF8 = Element(
     b"", b'"00080005":{"vr":"CS","Value":["ISO_IR 192"]}', "00080005", {"vr": "CS", "Value": ["ISO_IR 192"]}
 )
+_PLAIN = Encoding(explicit=True, little=True)
 _SWAPPED_BYTES = {"OW": 2, "OF": 4, "OD": 8}
 #: The level of compression of the JSON of one instance: 6 takes 2.4 times the time for 10 % less.
 _LEVEL = 1
@@ -157,7 +158,7 @@ def _quickly(header: Header, profile: Deidentify, elements: Elements) -> StoredH
         return _kept(header, made, [_kept_uid(made, tag) for tag in _NAME_TAGS[:3]])
     ds = quick.read(header.data, header.places, elements)
     sent = [quick.uid(ds, tag) for tag in _NAME_TAGS]
-    before = Before(ds)
+    before = Before(ds, header.data, sent[1:], is_plain=True)
     profile.apply(ds)
     return _kept(header, elements.data_set(*quick.write(ds)), sent, before.unlike(ds, profile.uid))
 
@@ -220,7 +221,7 @@ def _rewritten(header: Header, profile: Deidentify) -> StoredHeader:
     """A header that pydicom reads and writes."""
     ds = parsed(header)
     sent = [_uid(ds, name) for name in NAMES]
-    said = None if profile.is_identity else Before(ds)
+    said = None if profile.is_identity else Before(ds, header.data, sent[1:], is_plain=header.encoding == _PLAIN)
     profile.apply(ds)
     original = said.unlike(ds, profile.uid) if said is not None else b""
     class_uid, instance_uid, study_uid, series_uid = (_uid(ds, name) for name in NAMES)
