@@ -48,7 +48,8 @@ class Ups:
         """`GET /workitems/{uid}`."""
         item = await self._worklist(request).get(_uid(request))
         base = self._services.public_base(request)
-        headers = {"Content-Location": f"{base}/workitems/{text(item, '00080018')}", "Cache-Control": "no-cache"}
+        url = f"{base}/workitems/{text(item, '00080018')}"
+        headers = {"Content-Location": url, "Cache-Control": "private, no-cache"}
         shown = _with_urls(item, base)
         return await answers.data_set(request, self._services, shown, headers=headers, array=True)
 

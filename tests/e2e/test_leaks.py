@@ -5,6 +5,7 @@ searched for their names, numbers, dates and UIDs.
 """
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from ray_plugins.session import short_folder
 from tests import leaks
 from tests.conftest import Gateway, running
 from tests.leaks import Leak, Needles, Place
-from tests.planting import Drive
+from tests.planting import PERSON, Drive
 
 pytestmark = pytest.mark.e2e
 
@@ -77,3 +78,34 @@ def test_what_is_kept_is_found_where_it_is_kept(driven: tuple[Drive, Gateway]) -
     needles = Needles([stored])
     seen = {place.category for place in drive.places if needles.found(place.content)}
     assert {"answers", "database", "oplog", "files", "files expanded"} <= seen
+
+
+def test_answers_are_for_their_caller_alone(driven: tuple[Drive, Gateway]) -> None:
+    """No cache that several share may keep what was retrieved (RFC 9111 section 5.2.2)."""
+    answers = [place for place in driven[0].places if place.name.startswith(("GET 200 /dicomweb", "GET 200 /wado"))]
+    assert len(answers) > 20
+    for place in answers:
+        assert b"'private" in place.content or b"'no-store'" in place.content, place.name
+
+
+def test_where_identity_is_kept_it_is_not_said(tmp_path: Path) -> None:
+    """A gateway that keeps objects as they came has no identity in its log, metrics, names of files and processes."""
+    settings = {"ISTHMUS_LOG__LEVEL": "debug", "ISTHMUS_RAY__ENABLED": "false", "ISTHMUS_INGEST__PROFILE": "none"}
+    with running(tmp_path, **settings) as gateway:
+        drive = Drive(gateway, tmp_path)
+        with drive.client() as client:
+            drive.by_stow(client)
+            drive.by_metadata(client)
+            drive.by_dimse()
+            drive.by_worklist(client)
+            drive.by_commitment(client)
+            drive.by_search(client)
+            drive.by_retrieval(client)
+            metrics = client.get("/metrics").content
+            assert client.get("/dicomweb/studies", params={"PatientID": PERSON["PatientID"]}).json()
+        drive.by_bad_http()
+        outside = [Place("metrics", "metrics", metrics), *leaks.processes(gateway.process.pid)]
+        outside += [place for place in leaks.folder(gateway.data, "files") if place.category == "files names"]
+        outside += leaks.folder(gateway.data / "metrics", "metrics")
+    outside.append(Place("log", "standard error", gateway.log.read_bytes()))
+    assert not drive.needles.leaks(outside)

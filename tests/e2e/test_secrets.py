@@ -4,6 +4,7 @@ import os
 import secrets
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -80,6 +81,35 @@ def test_no_process_leaves_a_core_dump(gateway: Gateway) -> None:
         limits = Path(f"/proc/{process.pid}/limits").read_text()
         (line,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
         assert line.split()[4] == "0", process
+
+
+def test_a_command_that_fails_quotes_nothing(tmp_path: Path) -> None:
+    """What a library raises may quote the file: the terminal is told where it failed, not of what."""
+    (tmp_path / "file").write_bytes(b"")
+    failing = """
+import sys, gateway.cli, gateway.deid.preview
+
+def fail(*_):
+    raise ValueError("Quibblethwaite^Zaphodine")
+
+gateway.deid.preview.preview = fail
+sys.exit(gateway.cli.main(sys.argv[1:]))
+"""
+    command = [
+        sys.executable,
+        "-c",
+        failing,
+        "deid",
+        "preview",
+        str(tmp_path / "file"),
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert done.returncode == 1
+    assert "ValueError" in done.stderr
+    assert "raise ValueError" not in done.stdout
+    assert "Quibblethwaite" not in done.stdout + done.stderr
 
 
 def hidden(section: Any, prefix: str = "") -> Iterator[str]:

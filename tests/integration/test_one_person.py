@@ -133,6 +133,18 @@ async def test_the_original_is_not_to_be_asked_for(open_archive, serve) -> None:
     assert len(await bodies(client, f"/dicomweb/studies?StudyInstanceUID={kept.StudyInstanceUID}")) == 1
 
 
+@pytest.mark.parametrize("value", ['{"$ne":null}', "$ne", ".*", "^.", "' || 1 || '", "(?i)quibble", "\\x51uibble"])
+async def test_a_value_is_no_expression(open_archive, serve, value) -> None:
+    """What a query holds is compared as it is: nobody is found by an operator or a pattern of the database."""
+    core = await open_archive(ISTHMUS_INGEST__PROFILE="none")
+    client = await serve(core)
+    assert (await store(client, ct(**PERSON))).status == 200
+    for keyword in ("PatientID", "PatientName", "AccessionNumber"):
+        answer = await client.get("/dicomweb/studies", params={keyword: value})
+        assert answer.status in (200, 400)
+        assert not isinstance(await answer.json(content_type=None), list) or await answer.text() == "[]"
+
+
 async def said(client, path: str) -> tuple[int, dict[str, str], bytes]:
     """All of an answer but when it was given."""
     answer = await client.get(path)
