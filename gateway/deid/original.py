@@ -91,7 +91,7 @@ class Before:
         """
         elements = elements_of(ds)
         charset = elements.get(_CHARACTER_SET)
-        self._encodings = _declared(charset.value) if charset is not None else DEFAULT_ENCODINGS
+        self._encodings = _declared(text_of(charset, DEFAULT_ENCODINGS)) if charset is not None else DEFAULT_ENCODINGS
         self._texts = [elements.get(tag) for tag, _, _ in _TEXTS]
         self._names = names
         self._uids = _written_uids(encoded) if is_plain else _uids(encoded)
@@ -116,7 +116,7 @@ class Before:
 
 
 @lru_cache(64)
-def _declared(character_set: Any) -> tuple[str, ...]:
+def _declared(character_set: str) -> tuple[str, ...]:
     """The encodings that a value of (0008,0005) declares."""
     ds = Dataset()
     ds[_CHARACTER_SET] = make(_CHARACTER_SET, "CS", character_set)
