@@ -140,14 +140,16 @@ def _json(text: str) -> Any:
 
 
 def save(result: TaskResult, folder: Path) -> list[Path]:
-    """Write results into a folder and give their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write results into a folder and give their paths; each series of images has a folder of its own."""
     files: dict[str, bytes] = {f"{item.kind}.dcm": item.data for item in result.objects}
+    for at, series in enumerate(result.series, 1):
+        files |= {f"{series.kind}-{at}/{number:04}.dcm": data for number, (_, data) in enumerate(series.instances, 1)}
     for number, mesh in enumerate(result.meshes, 1):
         stem = "".join(letter if letter.isalnum() else "-" for letter in mesh.name.lower()) or f"mesh-{number}"
         files |= {f"{stem}.x3d": mesh.x3d, f"{stem}.glb": mesh.glb, f"{stem}.stl": mesh.stl}
     files["measurements.json"] = json.dumps(list(map(dict, result.measurements)), indent=2).encode()
     for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return [folder / name for name in files]
 
@@ -169,7 +171,7 @@ def _run(plugin: Plugin, series: Path, to: Path, assignments: Iterable[str], out
     result = asyncio.run(_execute(plugin, parameters, uris))
     for row in result.measurements:
         print("{name}: {value:g} {unit}".format(**row), file=out)
-    for path in save(result, to):
+    for path in dict.fromkeys(path if path.parent == to else path.parent for path in save(result, to)):
         print(path, file=out)
     return DONE
 

@@ -69,16 +69,21 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Accepts:
-    """Which series a plugin can work on. `instances` is the least number; `exclude` names refused ImageType values."""
+    """Which series a plugin can work on: of one modality, or of any of several.
 
-    modality: str
+    `instances` is the least number; `exclude` names refused ImageType values.
+    """
+
+    modality: str | tuple[str, ...]
     instances: int = 1
     exclude: tuple[str, ...] = ("LOCALIZER",)
 
     def refusal(self, series: Mapping[str, Any]) -> str | None:
         """Why this series is not accepted, in one sentence; None if it is."""
-        if series.get("Modality") != self.modality:
-            return f"It needs a {self.modality} series; this one is {series.get('Modality') or 'of unknown modality'}."
+        taken = (self.modality,) if isinstance(self.modality, str) else self.modality
+        if series.get("Modality") not in taken:
+            given = series.get("Modality") or "of unknown modality"
+            return f"It needs a {' or '.join(taken)} series; this one is {given}."
         if int(series.get("instances") or 0) < self.instances:
             return f"It needs at least {self.instances} instances; this series has {series.get('instances') or 0}."
         refused = set(self.exclude) & set(series.get("ImageType") or ())
@@ -200,6 +205,7 @@ class Code:
 MORPHOLOGICAL_OPERATIONS = Code("123104", "DCM", "Morphological Operations")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 TISSUE = Code("85756007", "SCT", "Tissue")
+VOLUME_EDITING = Code("113077", "DCM", "Volume editing")
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 
 
@@ -243,6 +249,26 @@ class Surface:
     color: tuple[int, int, int] = (220, 200, 150)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """A series derived from the source: its images with other values in some places, the same to the bit elsewhere.
+
+    Attributes
+    ----------
+    values : rescaled values (HU for CT) of the volume's shape, or one for all; read where `changed` is true.
+    changed : of the volume's shape.
+    derivation, description : what was done, in a code (PS3.16 CID 7203) and in words.
+    defaced : nobody can be recognized by these images any more (PS3.15 E.3.2).
+    """
+
+    title: str
+    values: NDArray[Any] | float
+    changed: NDArray[np.bool_]
+    derivation: Code
+    description: str
+    defaced: bool = False
+
+
 @dataclass(slots=True)
 class Result:
     """What a plugin found. Methods chain: `Result().segmentation([…]).measure(…).mesh(…)`."""
@@ -252,6 +278,7 @@ class Result:
     encoding: Literal["LABELMAP", "BINARY"] = "LABELMAP"
     measurements: list[Measurement] = field(default_factory=list)
     surfaces: list[Surface] = field(default_factory=list)
+    series: list[Images] = field(default_factory=list)
 
     def segmentation(self, segments: Sequence[Segment], encoding: Literal["LABELMAP", "BINARY"] = "LABELMAP") -> Self:
         """Give segments, filed as one DICOM SEG. LABELMAP is smaller and faster but cannot hold overlaps."""
@@ -288,6 +315,20 @@ class Result:
         self.surfaces.append(Surface(title, mask, image, level, triangles, smooth, color))
         return self
 
+    def images(
+        self,
+        title: str,
+        values: NDArray[Any] | float,
+        changed: NDArray[np.bool_],
+        *,
+        derivation: Code = VOLUME_EDITING,
+        description: str = "",
+        defaced: bool = False,
+    ) -> Self:
+        """Give the source's images with other values where `changed` is true, filed as a new series; see Images."""
+        self.series.append(Images(title, values, changed, derivation, description or title, defaced))
+        return self
+
 
 # --- the decorator -------------------------------------------------------------------------------------------------
 
@@ -313,7 +354,8 @@ class Plugin:
     def accepts(self) -> dict[str, Any]:
         """The series that it takes, as JSON."""
         taken = self.requires
-        return {"Modality": taken.modality, "instances": taken.instances, "exclude": list(taken.exclude)}
+        modality = taken.modality if isinstance(taken.modality, str) else list(taken.modality)
+        return {"Modality": modality, "instances": taken.instances, "exclude": list(taken.exclude)}
 
     def accepts_series(self, series: Mapping[str, Any]) -> str | None:
         """None if it takes this series (Modality, instances, ImageType), else the reason in one sentence."""

@@ -44,6 +44,17 @@ class DicomObject:
 
 
 @dataclass(frozen=True, slots=True)
+class DicomSeries:
+    """A whole series of images, as finished Part 10 files: (instance UID, file) of each, in the order of slices."""
+
+    kind: Literal["images"]
+    title: str
+    study_uid: str
+    series_uid: str
+    instances: tuple[tuple[str, bytes], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class MeshFiles:
     """One surface in three encodings; vertices are in millimetres, patient coordinates (LPS).
 
@@ -65,6 +76,7 @@ class TaskResult:
     objects: tuple[DicomObject, ...] = ()
     meshes: tuple[MeshFiles, ...] = ()
     measurements: tuple[Mapping[str, Any], ...] = ()
+    series: tuple[DicomSeries, ...] = ()
 
 
 class RunFailed(Exception):

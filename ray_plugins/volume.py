@@ -22,6 +22,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import pixel_array
 
+from ray_plugins import decoding
 from ray_plugins.sdk import Context, PluginError, Volume
 
 #: Direction cosines of one stack may differ by this much: scanners write six digits.
@@ -51,10 +52,11 @@ def read(uris: Sequence[str], context: Context | None = None) -> Volume:
     UnusableSeries : no image, several series, different sizes or orientations, gaps, duplicates.
     """
     context = context or Context()
-    fetch = _fetcher(uris)
+    decoding.register()
+    fetch = fetcher(uris)
     with ThreadPoolExecutor(min(MAX_THREADS, (os.cpu_count() or 1) + 1)) as pool:
         found: list[Slice] = []
-        for number, instance in enumerate(pool.map(lambda uri: _parse(fetch(uri)), uris), 1):
+        for number, instance in enumerate(pool.map(lambda uri: parse(fetch(uri)), uris), 1):
             found.extend(slices_of(instance))
             context.progress(0.3 * number / len(uris), f"Reading {number} of {len(uris)} instances")
         slices = sort(found)
@@ -228,14 +230,15 @@ def _label(item: Slice) -> str:
     return f"frame {item.frame + 1}" if "NumberOfFrames" in item.dataset else f"instance {number}"
 
 
-def _parse(data: bytes) -> Dataset:
+def parse(data: bytes) -> Dataset:
+    """Read a Part 10 file."""
     try:
         return dcmread(BytesIO(data))
     except InvalidDicomError as exc:
         raise UnusableSeries("A file of the series is not DICOM.") from exc
 
 
-def _fetcher(uris: Sequence[str]) -> Callable[[str], bytes]:
+def fetcher(uris: Sequence[str]) -> Callable[[str], bytes]:
     """Make a function from URI to bytes, usable by several threads.
 
     The S3 client takes credentials and endpoint from where it runs (AWS_* variables or a profile): they never travel

@@ -62,11 +62,11 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Output": _closed(
         {
-            "kind": {**TEXT, "examples": ["seg", "sr", "sc", "mesh"]},
+            "kind": {**TEXT, "examples": ["seg", "sr", "images", "mesh"]},
             "title": TEXT,
             "study": UID,
             "series": UID,
-            "instance": {**UID, "description": "Of a DICOM object."},
+            "instance": {**UID, "description": "Of a DICOM object; a series of images has none."},
             "url": {**TEXT, "description": "Of a mesh: an absolute path."},
             "triangles": {**COUNT, "description": "Of a mesh."},
         },

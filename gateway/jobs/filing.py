@@ -12,7 +12,7 @@ from gateway.jobs.meshes import MeshStore
 from gateway.jobs.model import Output, Run, new_id
 from gateway.jobs.queue import RunQueue
 from gateway.store.objects import CHUNK_BYTES
-from ray_plugins.task import DicomObject, RunFailed, TaskResult
+from ray_plugins.task import DicomObject, DicomSeries, RunFailed, TaskResult
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +38,21 @@ class Filing:
         """
         check(result)
         objects = [(_dicom_output(item), item) for item in result.objects]
+        series = [(Output(item.kind, item.title, item.study_uid, item.series_uid), item) for item in result.series]
         meshes = [(_mesh_output(run, files.name, files.triangles), files) for files in result.meshes]
-        outputs = [output for output, _ in objects] + [output for output, _ in meshes]
+        outputs = [output for output, _ in (*series, *objects, *meshes)]
         await self._queue.stage(run, outputs)
         for output, files in meshes:
             await self._meshes.add(output, run, files)
+        for _, images in series:
+            for _, data in images.instances:
+                await self._store(run, images, data)
         for _, item in objects:
-            await self._store(run, item)
+            await self._store(run, item, item.data)
         return outputs
 
-    async def _store(self, run: Run, item: DicomObject) -> None:
-        outcome = await self._archive.store(_chunks(item.data), study_uid=run.study_uid)
+    async def _store(self, run: Run, item: DicomObject | DicomSeries, data: bytes) -> None:
+        outcome = await self._archive.store(_chunks(data), study_uid=run.study_uid)
         if outcome.failure is not None:
             raise RunFailed(f"The archive refused the {item.kind.upper()} object {item.title!r}: {outcome.reason}")
 
@@ -70,7 +74,8 @@ class Filing:
 
 def check(result: TaskResult) -> None:
     """Refuse results that the run's document could not hold, or that JSON could not say."""
-    if len(result.objects) + len(result.meshes) > MAX_OUTPUTS or len(result.measurements) > MAX_MEASUREMENTS:
+    outputs = len(result.objects) + len(result.series) + len(result.meshes)
+    if outputs > MAX_OUTPUTS or len(result.measurements) > MAX_MEASUREMENTS:
         raise RunFailed(f"A run may give at most {MAX_OUTPUTS} outputs and {MAX_MEASUREMENTS} measurements.")
     for measurement in result.measurements:
         if not math.isfinite(measurement["value"]):

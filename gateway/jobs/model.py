@@ -55,8 +55,9 @@ def predecessors(state: State) -> list[State]:
 class Output:
     """One thing that a run made, with its address.
 
-    A DICOM object (`kind` seg, sr, sc, …) has the UIDs under which it is stored; a mesh (`kind` mesh) has `mesh_id` and
-    `triangles`, and the UIDs of the series that it was made from.
+    A DICOM object (`kind` seg, sr, sc, …) has the UIDs under which it is stored, a series of images (`kind` images) all
+    but an instance's; a mesh (`kind` mesh) has `mesh_id` and `triangles`, and the UIDs of the series that it was made
+    from.
     """
 
     kind: str
@@ -69,7 +70,7 @@ class Output:
 
     @property
     def resource(self) -> Resource:
-        """The DICOM object, or the series of the mesh."""
+        """The DICOM object or series, or the series of the mesh."""
         return Resource(self.study_uid, self.series_uid, self.instance_uid)
 
     def to_json(self, prefix: str = "") -> dict[str, Any]:
@@ -77,7 +78,7 @@ class Output:
         shown: dict[str, Any] = {"kind": self.kind, "title": self.title}
         shown |= {"study": self.study_uid, "series": self.series_uid}
         if self.mesh_id is None:
-            return shown | {"instance": self.instance_uid}
+            return shown | ({"instance": self.instance_uid} if self.instance_uid else {})
         return shown | {"url": f"{prefix}/api/v1/meshes/{self.mesh_id}", "triangles": self.triangles}
 
 

@@ -14,6 +14,9 @@ from gateway.jobs.model import Run
 from gateway.jobs.orders import CODES, PARAMETERS, SCHEME, Order
 from ray_plugins.sdk import Plugin
 
+#: Of each output that is stored: instance UID -> SOP class, of all that it consists of.
+Classes = Mapping[Resource, Mapping[str, str]]
+
 _MAX_SHORT = 16
 _MAX_COMMENT = 1024
 #: Units that plugins show otherwise than UCUM writes them.
@@ -33,10 +36,10 @@ def progress(run: Run) -> JsonDataSet:
     return said | ({"00741006": _value("ST", run.message)} if run.message else {})
 
 
-def performed(item: JsonDataSet, run: Run, classes: Mapping[str, str], prefix: str) -> JsonDataSet:
+def performed(item: JsonDataSet, run: Run, classes: Classes, prefix: str) -> JsonDataSet:
     """What a run did, for the Performed Procedure Sequence.
 
-    `classes` : instance UID of an output -> SOP class; `prefix` as of `Output.to_json`.
+    `prefix` : as of `Output.to_json`.
     """
     outputs = [_output(*found) for found in _grouped(run, classes).items()]
     meshes = [f"Mesh {one.title}: {one.to_json(prefix)['url']}" for one in run.outputs if one.mesh_id is not None]
@@ -64,14 +67,12 @@ def discontinued(run: Run, *, asked: Mapping[str, Any]) -> JsonDataSet:
     return {"00741238": _value("LT", run.error or "The run was cancelled.")}
 
 
-def _grouped(run: Run, classes: Mapping[str, str]) -> dict[tuple[str, str], list[JsonDataSet]]:
+def _grouped(run: Run, classes: Classes) -> dict[tuple[str, str], list[JsonDataSet]]:
     found: dict[tuple[str, str], list[JsonDataSet]] = {}
     for one in run.outputs:
-        if one.instance_uid is not None and one.instance_uid in classes:
-            reference = {
-                "00081150": _value("UI", classes[one.instance_uid]),
-                "00081155": _value("UI", one.instance_uid),
-            }
+        stored = {} if one.mesh_id is not None else classes.get(one.resource, {})
+        for instance_uid, sop_class_uid in stored.items():
+            reference = {"00081150": _value("UI", sop_class_uid), "00081155": _value("UI", instance_uid)}
             found.setdefault((one.study_uid, one.series_uid), []).append(reference)
     return found
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from dicomweb.errors import Conflict, IsthmusError, NotFound
 from dicomweb.ports import Archive, JsonDataSet
+from dicomweb.resource import Resource
 from dicomweb.worklist import transitions
 from dicomweb.worklist.attributes import items
 from dicomweb.worklist.states import State as Step
@@ -153,14 +154,14 @@ class Performer:
         waiting = await self._store.uids_of({"run_id": stored.run_id, "state": str(Step.IN_PROGRESS), "cancel": None})
         return any(uid != stored.workitem.uid for uid in waiting)
 
-    async def _classes(self, run: Run) -> dict[str, str]:
-        """The SOP classes of a run's outputs, by instance UID."""
-        found: dict[str, str] = {}
+    async def _classes(self, run: Run) -> outcomes.Classes:
+        """The SOP classes of a run's outputs."""
+        found: dict[Resource, dict[str, str]] = {}
         for output in run.outputs:
-            if output.instance_uid is not None:
+            if output.mesh_id is None:
                 with suppress(IsthmusError):  # it was deleted meanwhile
-                    for one in await self._archive.instances(output.resource):
-                        found[one.instance_uid] = one.sop_class_uid
+                    stored = await self._archive.instances(output.resource)
+                    found[output.resource] = {one.instance_uid: one.sop_class_uid for one in stored}
         return found
 
     async def _listen(self, signals: Callable[[], AsyncIterator[None]]) -> None:
@@ -171,7 +172,7 @@ class Performer:
             await asyncio.sleep(POLL_S)
 
 
-def _told(stored: Stored, run: Run, classes: dict[str, str], prefix: str) -> Decision:
+def _told(stored: Stored, run: Run, classes: outcomes.Classes, prefix: str) -> Decision:
     """What the state of a run makes of its workitem."""
     workitem, now = stored.workitem, datetime.now(UTC)
     if workitem.state is not Step.IN_PROGRESS:

@@ -257,10 +257,10 @@ class RunQueue:
 
     @wrapped()
     async def forget_series(self, study_uid: str, series_uid: str) -> None:
-        """Cancel what works on a deleted series, and drop its meshes from the outputs of past runs."""
-        series = {"study_uid": study_uid, "series_uids": series_uid}
-        await self._cancel(series)
-        await self._runs.update_many(series, {"$pull": {"outputs": {"series_uid": series_uid}}})
+        """Cancel what works on a deleted series; drop it, and its meshes, from the outputs of past runs."""
+        await self._cancel({"study_uid": study_uid, "series_uids": series_uid})
+        made = {"study_uid": study_uid, "outputs.series_uid": series_uid}
+        await self._runs.update_many(made, {"$pull": {"outputs": {"series_uid": series_uid}}})
 
     async def _cancel(self, chosen: Mapping[str, Any]) -> None:
         await self._runs.update_many({**chosen, "active": True, "state": State.QUEUED}, _end(State.CANCELLED))

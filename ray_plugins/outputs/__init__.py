@@ -1,4 +1,4 @@
-"""Turns a plugin's result into files: DICOM SEG and SR objects, and meshes.
+"""Turns a plugin's result into files: DICOM SEG and SR objects, derived image series, and meshes.
 
 An output keeps study, patient and frame of reference of its source, and its de-identification stamps; `common` says how
 it gets its dates and UIDs.
@@ -21,7 +21,7 @@ SURFACE_AREA = Code("C0JK", "IBSI", "Surface Area of Mesh")
 def write(
     task: Task, plugin: Plugin, parameters: Mapping[str, Any], volume: Volume, result: Result, context: Context
 ) -> TaskResult:
-    """Write everything that a plugin gave: the SEG of its segments, the SR of its measurements, its meshes.
+    """Write everything that a plugin gave: the SEG of its segments, the SR of its measurements, its images and meshes.
 
     A surface that bears a segment's name adds its area to the segment's measurements.
 
@@ -31,6 +31,7 @@ def write(
     """
     # highdicom, scikit-image: seconds to import, for those who write
     from ray_plugins.outputs.common import Origin
+    from ray_plugins.outputs.images import images
     from ray_plugins.outputs.mesh import build
     from ray_plugins.outputs.seg import segmentation
     from ray_plugins.outputs.sr import report
@@ -55,7 +56,8 @@ def write(
     if result.measurements:
         context.progress(0.9, "Writing the report")
         objects.append(origin.finish(report(origin, result, dataset), "sr", f"{title}: measurements"))
-    return TaskResult(tuple(objects), tuple(meshes), tuple(map(_row, result.measurements)))
+    series = [images(origin, made, number, context.part(0.9, 1)) for number, made in enumerate(result.series, 1)]
+    return TaskResult(tuple(objects), tuple(meshes), tuple(map(_row, result.measurements)), tuple(series))
 
 
 def _encode(mesh: Mesh, surface: Surface, plugin: Plugin, parameters: Mapping[str, Any]) -> MeshFiles:

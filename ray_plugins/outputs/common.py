@@ -115,29 +115,37 @@ class Origin:
 
     def finish(self, dataset: Dataset, kind: Any, title: str) -> DicomObject:
         """Give an object its dates, stamps and platform, and encode it."""
-        date, time = self.moment
-        for name in ("Content", "InstanceCreation", "Series"):
-            setattr(dataset, f"{name}Date", date)
-            setattr(dataset, f"{name}Time", time)
         for equipment in dataset.get("ContributingEquipmentSequence", []):
-            equipment.ContributionDateTime = f"{date}{time}"
+            equipment.ContributionDateTime = "".join(self.moment)
         source = self.volume.headers[0]
         for keyword in ("PatientName", "TimezoneOffsetFromUTC", *STAMPS):
             if keyword in source:
                 dataset[keyword] = source[keyword]
-        dataset.SpecificCharacterSet = "ISO_IR 192"
-        dataset.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-        dataset.file_meta.ImplementationVersionName = f"ISTHMUS_{version('isthmus')}"[:16]
-        buffer = BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
+        self.stamp(dataset)
         return DicomObject(
             kind,
             title,
             str(dataset.StudyInstanceUID),
             str(dataset.SeriesInstanceUID),
             str(dataset.SOPInstanceUID),
-            buffer.getvalue(),
+            self.part10(dataset),
         )
+
+    def stamp(self, dataset: Dataset) -> None:
+        """Date an object as of the moment in which it was made."""
+        date, time = self.moment
+        for name in ("Content", "InstanceCreation", "Series"):
+            setattr(dataset, f"{name}Date", date)
+            setattr(dataset, f"{name}Time", time)
+
+    def part10(self, dataset: Dataset) -> bytes:
+        """Encode an object, as the platform's."""
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+        dataset.file_meta.ImplementationVersionName = f"ISTHMUS_{version('isthmus')}"[:16]
+        buffer = BytesIO()
+        dataset.save_as(buffer, enforce_file_format=True)
+        return buffer.getvalue()
 
 
 def _uid(*names: str) -> UID:

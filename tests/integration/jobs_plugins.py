@@ -15,7 +15,7 @@ from ray_plugins.sdk import Accepts, Context, Param, PluginError, Result, Segmen
 def act(
     volume: Volume,
     context: Context,
-    how: Literal["well", "quietly", "slowly", "sentence", "fault", "death once"] = "well",
+    how: Literal["well", "quietly", "slowly", "sentence", "fault", "death once", "images"] = "well",
     level: Annotated[int, Param(100, ge=0, le=1000, unit="HU", widget="slider", help="Where the surface is.")] = 100,
     number: int = 0,
     grave: str = "",
@@ -37,6 +37,8 @@ def act(
         return Result()
     mask = np.zeros(volume.array.shape, bool)
     mask[2:-2, 100:140, 100:140] = True
+    if how == "images":
+        return Result().images("Blanked", -1000, mask, description="A block was blanked")
     found = Result().segmentation([Segment("Block", mask)]).mesh("Block", mask, triangles=500)
     return found.measure("Volume", float(mask.sum()) * volume.voxel_ml, "mL", segment="Block")
 

@@ -60,6 +60,38 @@ async def kept(core):
     return {info.key async for info in core.objects.list()}
 
 
+async def test_a_run_files_a_series_of_images(core, queue, ask):
+    async with dispatching(core):
+        run = await ended(queue, await ask(how="images"))
+    assert (run.state, run.error) == (State.SUCCEEDED, None)
+    (output,) = run.outputs
+    assert (output.kind, output.instance_uid) == ("images", None)
+    stored = await core.archive.instances(output.resource)
+    source = await core.archive.instances(Resource(ask.study, ask.series))
+    assert len(stored) == len(source) == 20
+    assert {one.sop_class_uid for one in stored} == {one.sop_class_uid for one in source}
+    assert not {one.instance_uid for one in stored} & {one.instance_uid for one in source}
+
+
+async def test_a_series_of_images_is_taken_back_whole(core, queue, ask, monkeypatch):
+    left = 7
+    store = BoundArchive.store
+
+    async def store_some(archive, part, *, study_uid=None):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            return StoreOutcome(failure=0xA700, reason="No room is left.")
+        return await store(archive, part, study_uid=study_uid)
+
+    monkeypatch.setattr(BoundArchive, "store", store_some)
+    async with dispatching(core):
+        run = await ended(queue, await ask(how="images"))
+    assert run.state is State.FAILED
+    assert run.outputs == ()
+    assert await series_of(core, ask.study) == [ask.series]
+
+
 async def test_a_run_files_what_it_found(core, queue, ask):
     async with dispatching(core):
         run = await ended(queue, await ask(how="well"))

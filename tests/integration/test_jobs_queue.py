@@ -15,6 +15,7 @@ from tests.integration.jobs_support import db, order, until  # noqa: F401
 
 NOW = timedelta(0)
 SEG = Output("seg", "Bone", "1.2.3", "1.2.3.5", "1.2.3.5.1")
+IMAGES = Output("images", "Defaced", "1.2.3", "1.2.3.6")
 MESH = Output("mesh", "Bone", "1.2.3", "1.2.3.4", mesh_id="m", triangles=12)
 
 
@@ -169,8 +170,10 @@ async def test_runs_are_listed_newest_first_and_by_study(queue):
 async def test_deleted_objects_leave_the_outputs(queue):
     await queue.enqueue(order())
     run = await queue.claim("a")
-    await queue.finish(run, State.SUCCEEDED, outputs=[SEG, MESH])
+    await queue.finish(run, State.SUCCEEDED, outputs=[SEG, IMAGES, MESH])
     await queue.forget_instances([SEG.instance_uid, "9.9"])
+    assert (await queue.get(run.id)).outputs == (IMAGES, MESH)
+    await queue.forget_series("1.2.3", IMAGES.series_uid)
     assert (await queue.get(run.id)).outputs == (MESH,)
     active = await queue.enqueue(order())
     await queue.forget_series("1.2.3", "1.2.3.4")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dicomweb.resource import Resource
 from gateway.api import worklist as api_worklist
 from gateway.archive import Source
 from gateway.jobs.model import Output, State
@@ -88,6 +89,17 @@ async def test_a_plugin_is_run_for_a_workitem(core, worklist, series):
     assert (await worklist.client.get(mesh, headers={"Accept": "model/stl"})).status == 200
     (progress,) = done["00741002"]["Value"]
     assert progress["00741004"]["Value"] == ["100"]
+
+
+async def test_a_series_of_images_is_told_image_by_image(core, worklist, series):
+    uid = await worklist.create(ordered(*series, how="images"))
+    async with dispatching(core):
+        done = await finished(worklist, uid)
+    (output,) = done["00741216"]["Value"][0]["00404033"]["Value"]
+    source = await core.archive.instances(Resource(*series))
+    assert {one["00081150"]["Value"][0] for one in output["00081199"]["Value"]} == {source[0].sop_class_uid}
+    assert len({one["00081155"]["Value"][0] for one in output["00081199"]["Value"]}) == len(source)
+    assert output["0020000E"]["Value"] != [series[1]]
 
 
 @pytest.mark.parametrize(

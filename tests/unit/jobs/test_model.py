@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from dicomweb.resource import Resource
 from gateway.jobs.model import TRANSITIONS, Output, Run, State, new_id, predecessors, sentence
 
 RUN = Run(
@@ -46,6 +47,7 @@ def test_only_the_states_of_the_table_lead_to_a_state(state, before):
 def test_a_run_survives_its_document():
     outputs = (
         Output("seg", "Bone", "1.2.3", "1.2.3.5", "1.2.3.5.1"),
+        Output("images", "Defaced", "1.2.3", "1.2.3.6"),
         Output("mesh", "Bone", "1.2.3", "1.2.3.4", mesh_id="ab", triangles=12),
     )
     run = replace(
@@ -85,6 +87,9 @@ def test_a_mesh_is_shown_with_its_url_and_an_object_with_its_uids():
     assert Output("seg", "Bone", "1.2", "1.2.3", "1.2.3.4").to_json() == {
         "kind": "seg", "title": "Bone", "study": "1.2", "series": "1.2.3", "instance": "1.2.3.4",
     }  # fmt: skip
+    images = Output("images", "Defaced", "1.2", "1.2.3")
+    assert images.to_json() == {"kind": "images", "title": "Defaced", "study": "1.2", "series": "1.2.3"}
+    assert images.resource == Resource("1.2", "1.2.3")
 
 
 @pytest.mark.parametrize(

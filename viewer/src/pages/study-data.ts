@@ -19,8 +19,10 @@ export function useRuns(study: string) {
   useServerEvents(({ name, data: run }) => {
     if (name !== "run" || run.study !== study) return;
     remember(run);
-    const made = run.state === "succeeded" && mine.has(run.id) && run.outputs.find(({ kind }) => kind === "seg");
-    if (made && made.series) setQuery({ series: run.series[0] ?? "", seg: made.series, mesh: "" });
+    if (run.state !== "succeeded" || !mine.has(run.id)) return;
+    const made = run.outputs.find(({ kind }) => kind === "images" || kind === "seg");
+    if (made?.kind === "images") setQuery({ series: made.series ?? "", seg: "", mesh: "" });
+    else if (made) setQuery({ series: run.series[0] ?? "", seg: made.series ?? "", mesh: "" });
   });
   const runs = useMemo(() => merged(listed.data ?? [], changes), [listed.data, changes]);
   const started = (run: Run) => {
