@@ -33,6 +33,7 @@ _COMPRESSION: Final = re.compile(r"ISO_\d{5}_\d{1,2}", re.ASCII)
 _CODE_STRING: Final = re.compile(r"[A-Za-z0-9 _.+/-]*", re.ASCII)
 _PART: Final = re.compile(r"[A-Za-z0-9]+")
 _MAX_SHORT_CHARACTERS: Final = 3
+_MAX_DIGITS: Final = 3
 
 
 class Codes:
@@ -52,9 +53,11 @@ class Codes:
         return OTHER
 
     def _is_term(self, term: str) -> bool:
-        """Whether all words are known, or so short that they say nothing."""
+        """Whether all words are known, or so short that they say nothing; with more digits they would."""
         if _COMPRESSION.fullmatch(term):
             return True
+        if sum(map(str.isdigit, term)) > _MAX_DIGITS:
+            return False
         return _CODE_STRING.fullmatch(term) is not None and all(
             (len(part) <= _MAX_SHORT_CHARACTERS and not part.isdigit()) or self._cleaner.knows(part)
             for part in _PART.findall(term)

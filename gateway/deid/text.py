@@ -35,6 +35,7 @@ _PATTERNS: Final = re.compile(
     | (?<!\w)[a-z](?:[\W_]{{1,3}}[a-z](?![a-z\d])){{3,}}                    # letters that spell a word
     | (?<![\d.])\d{{1,3}}(?:\.\d{{1,3}}){{2}}\.\d{{2,3}}(?![\d.])          # an IPv4 address, not a version
     | (?P<run>\+?\(?\d{{2,4}}\)?(?:[\s./-]{{1,2}}\(?\d{{2,4}}\)?){{2,}})       # telephone and social security numbers
+    | (?<![\w-])[a-z]{{1,3}}-\d{{3,4}}-[a-z]{{1,3}}(?![\w-])                    # the plate of a car
     | (?<!\w)(?:9\d|1[0-2]\d)[\s-]*(?:y/o|yo|yrs?|years?|jahre?|y)(?!\w)   # ages over 89
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
