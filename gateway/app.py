@@ -27,7 +27,7 @@ from gateway.auth import web as auth
 from gateway.auth.tokens import Tokens
 from gateway.commitments import ArchiveCommitments
 from gateway.config import Settings
-from gateway.forwarding import Forwarding
+from gateway.forwarding import FORWARDING, Forwarding
 from gateway.jobs.meshes import MeshStore
 from gateway.jobs.queue import RunQueue
 from gateway.returns import Returns
@@ -55,6 +55,7 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
         ]
     )
     app[CORE] = core
+    app[FORWARDING] = forwarding
     app.on_cleanup.append(_closing(revocations))
     app.on_response_prepare.append(middleware.headers(settings.http.cors_origins))
     app.router.add_get("/health/live", _live)

@@ -62,6 +62,26 @@ class Forwarding:
             host = said_host if _HOST.match(said_host) else host
         return Origin(scheme, host if _HOST.match(host) else "localhost")
 
+    def client(self, request: web.Request) -> str:
+        """The address of who sent a request: the nearest one that is not a trusted proxy's."""
+        address = request.remote or ""
+        hops = [hop for several in request.headers.getall("X-Forwarded-For", ()) for hop in several.split(",")]
+        while hops and self._is_trusted(address) and _is_address(hops[-1]):
+            address = hops.pop().strip()
+        return address
+
+
+#: Of one application.
+FORWARDING = web.AppKey("forwarding", Forwarding)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip())
+    except ValueError:
+        return False
+    return True
+
 
 def _is_within(trusted: Sequence[Network], peer: str | None) -> bool:
     try:

@@ -8,6 +8,7 @@ from dicomweb.errors import Forbidden
 from gateway.api.services import SERVICES
 from gateway.audit import Caller
 from gateway.auth.web import PRINCIPAL
+from gateway.forwarding import FORWARDING
 
 
 async def require_right(request: web.Request, right: str) -> Caller:
@@ -18,8 +19,13 @@ async def require_right(request: web.Request, right: str) -> Caller:
     Forbidden : it has not; that it was asked for is recorded before.
     """
     principal = request.get(PRINCIPAL)
-    caller = Caller(principal.user if principal is not None else "", request.remote or "")
+    caller = Caller(principal.user if principal is not None else "", _address(request))
     if principal is None or right not in principal.rights:
         await request.app[SERVICES].audit.record(right, "denied", caller)
         raise Forbidden(f"This takes a token with the right {right}.")
     return caller
+
+
+def _address(request: web.Request) -> str:
+    forwarding = request.app.get(FORWARDING)
+    return forwarding.client(request) if forwarding is not None else request.remote or ""

@@ -2,6 +2,7 @@
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from gateway.config import load
 from gateway.errors import ConfigurationError
@@ -26,6 +27,24 @@ class _Transport:
 def origin(headers, *, peer="127.0.0.1", public_url="", trusted=LOOPBACK):
     request = make_mocked_request("GET", "/", headers={"Host": "inner:8042"} | headers, transport=_Transport(peer))
     return str(Forwarding(public_url, trusted).origin(request))
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "expected"),
+    [
+        ("127.0.0.1", [], "127.0.0.1"),
+        ("127.0.0.1", ["192.0.2.1"], "192.0.2.1"),
+        ("127.0.0.1", ["198.51.100.9, 192.0.2.1"], "192.0.2.1"),  # what the caller says of itself is not believed
+        ("127.0.0.1", ["198.51.100.9", "192.0.2.1, ::1"], "192.0.2.1"),
+        ("192.0.2.7", ["192.0.2.1"], "192.0.2.7"),
+        ("127.0.0.1", ["2001:db8::1"], "2001:db8::1"),
+        ("127.0.0.1", ["192.0.2.1, DOE^JANE"], "127.0.0.1"),
+    ],
+)
+def test_who_sent_it_is_the_nearest_that_is_no_proxy(peer, said, expected):
+    headers = CIMultiDict([("Host", "inner:8042"), *(("X-Forwarded-For", one) for one in said)])
+    request = make_mocked_request("GET", "/", headers=headers, transport=_Transport(peer))
+    assert Forwarding("", LOOPBACK).client(request) == expected
 
 
 def test_the_request_speaks_for_itself():
