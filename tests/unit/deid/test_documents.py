@@ -12,6 +12,7 @@ from gateway.deid.documents import notice
 from gateway.deid.engine import Deidentifier, Refusal
 from gateway.deid.profile import load_profile
 from tests.unit.deid.objects import KEY, decode, encode, header, needles_in
+from tests.unit.deid.passage import taken
 
 CLASSES = "1.2.840.10008.5.1.4.1.1.104."
 PDF, CDA, STL, OBJ, MTL = (f"{CLASSES}{number}" for number in range(1, 6))
@@ -124,3 +125,11 @@ def test_real_documents(data_folder: Path, replacing: Deidentifier) -> None:
         raw = encode(ds)
         assert b"CANARY" not in raw, path
         assert title.encode() not in raw, path
+
+
+@pytest.mark.parametrize("name", ["report-pdf.dcm", "mesh-stl.dcm"])
+def test_a_replaced_document_on_the_way_in(data_folder: Path, replacing: Deidentifier, name: str) -> None:
+    stored = taken(replacing, (data_folder / "derived" / "encapsulated" / name).read_bytes())
+    assert stored.found(["CANARY", "PDFREADER", "tetrahedron", "MESH^TETRA", "STL-1", "19700101"]) == []
+    content = stored.ds.EncapsulatedDocument[: stored.ds.EncapsulatedDocumentLength]
+    assert content == notice() if name.startswith("report") else content.startswith(bytes(80))
