@@ -3,12 +3,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 ARGS ?=
 # Two processes of tests, each with servers of its own; a file stays in one of them. End to end, a test has the machine
 # for itself.
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install install-test viewer run test lint bench bench-quick clean
+.PHONY: help install install-test viewer run test lint bench bench-quick bench-deid clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,5 +61,14 @@ bench: $(VENV)/.installed-bench  ## Measure beside Orthanc and write docs/perfor
 bench-quick: $(VENV)/.installed-bench  ## The same, shorter
 	$(BIN)/python -m benchmarks --quick $(ARGS)
 
+# Other tools have an environment of their own, in which nothing of ours is.
+$(PEERS)/.installed: $(VENV)/.installed-test
+	$(BIN)/python -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet dicognito==0.19.0 dicom-anonymizer==2.1.0 deid==0.4.13 'pydicom>=3.0.2,<3.1'
+	touch $@
+
+bench-deid: $(PEERS)/.installed  ## Plant identity, de-identify, count what is left; write docs/deidentification-benchmark.md
+	$(BIN)/python -m benchmarks.deid $(ARGS)
+
 clean:  ## Remove what was built and installed; never data
-	rm -rf $(VENV) viewer/dist viewer/ohif viewer/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) viewer/dist viewer/ohif viewer/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache

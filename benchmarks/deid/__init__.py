@@ -1,0 +1,1 @@
+"""The seeded-identity benchmark: what of planted identity survives de-identification, here and elsewhere."""
