@@ -163,6 +163,7 @@ class Drive:
             self.by_retrieval(client)
             self.by_api(client)
             self.by_plugin(client)
+            self.by_reidentification(client)
         self.by_bad_http()
 
     # --- the ways in
@@ -499,6 +500,25 @@ class Drive:
         for output in ended["outputs"]:
             if "url" in output:
                 self.ask(client, "GET", output["url"])
+
+    def by_reidentification(self, client: httpx.Client) -> None:
+        """Questions about the person by a caller who may know, and is told, and by one who may not."""
+        secret = self.isthmus("token", "create", "--user", "curator", "--right", "reidentify").stdout.decode().strip()
+        asked: list[tuple[str, Any]] = [
+            ("identities/search", {"patient_id": PERSON["PatientID"]}),
+            ("identities/search", {"study_uid": self.study_uid}),
+            ("identities/search", {"study_uid": "Quibblethwaite"}),
+            ("identities/search", {"patient_id": "Querfumbledorn"}),
+            ("identities/search", {"Quibblethwaite": PERSON["PatientID"]}),
+            ("returns", {"study": "Quibblethwaite", "to": "Pathgrimblewick"}),
+            ("returns", {"study": self.study_uid, "to": "Pathgrimblewick"}),
+        ]
+        for number, (path, body) in enumerate(asked):
+            self.ask(client, "POST", f"/api/v1/{path}", json=body)
+            told = {"Authorization": f"Bearer {secret}"}
+            may_know = (*TEXTS, *self.uids) if number < 2 else ()
+            answer = self.ask(client, "POST", f"/api/v1/{path}", json=body, headers=told, allowed=may_know)
+            assert (answer.status_code == 200) == (number < 2), answer.text
 
     def by_bad_http(self) -> None:
         """What is no HTTP, and methods that nobody knows."""
