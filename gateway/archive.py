@@ -51,10 +51,14 @@ _OWN_PROFILE = "none"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an object comes from: `kind` is stow, dimse, import or plugin; `name` an AE title, a user or a plugin."""
+    """Where an object comes from: `kind` is stow, dimse, import or plugin; `name` an AE title, a user or a plugin.
+
+    Of a source that `is_clean` it is known that nothing is written on its pictures.
+    """
 
     kind: str
     name: str = ""
+    is_clean: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else self.kind
@@ -146,7 +150,8 @@ class Archive:
         largest = max(self._settings.http.max_part_bytes, self._settings.dicom.max_instance_bytes)  # both check
         limits = IngestLimits(largest, self._settings.ingest.max_header_bytes)
         profile = await self._profile(self.profile_of(source))
-        treatment = Treatment(profile, self._elements, self._digest_key, limits, self.vault)
+        looks = profile.cleans_pixels and not source.is_clean
+        treatment = Treatment(profile, self._elements, self._digest_key, limits, self.vault, looks)
         # Without identity it is kept how an object came, not from where: an AE title may name a ward or a doctor.
         kept = str(source) if profile.is_identity else source.kind
         keeper = Keeper(self.quarantine, self._workers, str(source)) if self.quarantine is not None else None

@@ -17,7 +17,8 @@ from ray_plugins.testing import Phantom
 
 logger = logging.getLogger(__name__)
 _DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-_SOURCE = Source("import", "demo")
+#: Films and angiograms on which nothing is written: to look for it would take a minute before the gateway is ready.
+_SOURCE = Source("import", "demo", is_clean=True)
 #: Folders of real studies in the data folder.
 _REAL = ("ct-bone", "ct-chest", "mr-brain", "mammo", "dental-cbct-sim", "dental-panoramic", "xa", "ct-prior-current")
 #: Small images that pydicom ships for its own tests.

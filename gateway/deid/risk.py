@@ -26,7 +26,10 @@ _CONDITIONS: Final = {
     "conversion_type": "ConversionType",
     "image_type": "ImageType",
     "modality": "Modality",
+    "bits_allocated": "BitsAllocated",
 }
+#: Of these it counts whether they have a value, not which.
+_PRESENT: Final = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 #: What devices are told by besides: text by how a word of it begins, numbers as they are.
 _TEXTS: Final = {"manufacturer": "Manufacturer", "model": "ManufacturerModelName"}
 _NUMBERS: Final = {"rows": "Rows", "columns": "Columns"}
@@ -34,6 +37,7 @@ _NUMBERS: Final = {"rows": "Rows", "columns": "Columns"}
 DECIDING: Final = frozenset(
     tag for tag in map(tag_for_keyword, [*_CONDITIONS.values(), *_TEXTS.values(), *_NUMBERS.values()]) if tag
 )
+PRESENT: Final = frozenset(tag for tag in map(tag_for_keyword, _PRESENT) if tag)
 _ULTRASOUND_REGION: Final = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
 
 
@@ -80,7 +84,9 @@ def _rules() -> Mapping[str, Sequence[Mapping[str, Any]]]:
 
 
 def _holds(rule: Mapping[str, Any], ds: Dataset) -> bool:
-    return all(set(rule[name]) & _values(ds, keyword) for name, keyword in _CONDITIONS.items() if name in rule)
+    return all(ds.get(keyword) not in (None, "") for keyword in rule.get("has", ())) and all(
+        set(rule[name]) & _values(ds, keyword) for name, keyword in _CONDITIONS.items() if name in rule
+    )
 
 
 def _is(device: Mapping[str, Any], ds: Dataset) -> bool:
@@ -100,7 +106,7 @@ def _begins(wanted: Sequence[str], ds: Dataset, keyword: str) -> bool:
 
 def _values(ds: Dataset, keyword: str) -> set[str]:
     value = ds.get(keyword)
-    values = [value] if value is None or isinstance(value, str) else value
+    values = [value] if value is None or isinstance(value, str | int) else value
     return {str(one).strip().upper() for one in values if one is not None}
 
 

@@ -12,13 +12,14 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from gateway.deid.risk import DECIDING, Risk, assess
+from gateway.deid.risk import DECIDING, PRESENT, Risk, assess
 from gateway.intake.header import Header, Walker
 from gateway.intake.pixels import UNDEFINED
 
 #: Longer values decide nothing that is known: the picture is looked at.
 _MAX_BYTES = 1024
 _LAST = max(DECIDING)
+_LOOKED_AT = DECIDING | PRESENT
 _Values = tuple[tuple[int, bytes], ...]
 
 
@@ -39,16 +40,22 @@ def _deciding(header: Header) -> _Values:
     """The values that decide, as they are encoded."""
     data = header.data
     if header.places is not None:
-        return tuple([(tag, data[start:end]) for tag, _, start, end in header.places if tag in DECIDING])
+        places = [(tag, start, end) for tag, _, start, end in header.places if tag in _LOOKED_AT]
+        return tuple([(tag, _deciding_part(tag, data[start:end])) for tag, start, end in places])
     walker, found, at = Walker(header.encoding), [], 0
     while at < len(data):
         tag, _, length, start = walker.head(data, at)
         if tag > _LAST:
             break
         at = start + length if length != UNDEFINED else walker.skip(data, at)
-        if tag in DECIDING:
-            found.append((tag, data[start:at]))
+        if tag in _LOOKED_AT:
+            found.append((tag, _deciding_part(tag, data[start:at])))
     return tuple(found)
+
+
+def _deciding_part(tag: int, value: bytes) -> bytes:
+    """A value, or a number that stands for any: positions differ from slice to slice."""
+    return value if tag in DECIDING else b"0" * bool(value.strip())
 
 
 @lru_cache(1024)

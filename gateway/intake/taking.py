@@ -33,13 +33,17 @@ class IngestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """What every instance of a source is taken in with; `digest_key` keys the sameness digests, `vault` seals."""
+    """What every instance of a source is taken in with.
+
+    `digest_key` keys the sameness digests, `vault` seals; `looks` tells whether suspect pictures are looked at.
+    """
 
     profile: Deidentify
     elements: Elements
     digest_key: bytes = field(repr=False)
     limits: IngestLimits
     vault: Vault
+    looks: bool = False
 
 
 class Taking:
@@ -125,7 +129,7 @@ class Taking:
         """Read and prepare the header."""
         treatment = self._treatment
         header = self._header or self._reader.read()
-        if self._header is None and treatment.profile.cleans_pixels and is_suspect(header):
+        if self._header is None and treatment.looks and is_suspect(header):
             raise Suspect(header)
         try:
             stored = prepare(header, treatment.profile, treatment.elements)

@@ -44,6 +44,15 @@ def source(*frames: np.ndarray, photometric: str = "MONOCHROME2"):
     return read
 
 
+#: What a slice has, and a capture of a screen has not.
+SLICE: dict[str, object] = {
+    "BitsAllocated": 16,
+    "ImagePositionPatient": [0, 0, 0],
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+    "PixelSpacing": [1, 1],
+}
+
+
 @pytest.mark.parametrize(
     ("attributes", "risk"),
     [
@@ -52,6 +61,12 @@ def source(*frames: np.ndarray, photometric: str = "MONOCHROME2"):
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, Risk.HIGH),
         ({"ImageType": ["DERIVED", "PRIMARY", "DOSE_INFO"]}, Risk.HIGH),
         ({"ConversionType": "DF"}, Risk.HIGH),
+        ({"ImageType": ["DERIVED", "SECONDARY"]}, Risk.HIGH),
+        ({"ImageType": ["DERIVED", "SECONDARY"]} | SLICE, Risk.LOW),
+        ({"ImageType": ["DERIVED", "SECONDARY"], "BurnedInAnnotation": "YES"} | SLICE, Risk.HIGH),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]} | SLICE, Risk.HIGH),
+        ({"ImageType": ["DERIVED", "SECONDARY"]} | SLICE | {"BitsAllocated": 8}, Risk.HIGH),
+        ({"ImageType": ["DERIVED", "SECONDARY"]} | SLICE | {"PixelSpacing": None}, Risk.HIGH),
         ({"Modality": "US"}, Risk.HIGH),
         ({"Modality": "US", "BurnedInAnnotation": "NO"}, Risk.HIGH),
         ({"Modality": "CR"}, Risk.MEDIUM),
