@@ -144,7 +144,7 @@ class HeaderRun:
         for tag, element, action, vr in planned:
             if action in TEACHING and element.value and can_teach(int(tag), action, vr):
                 identity.add(self._facts(tag, element, action, vr))
-            elif vr in TRACED:
+            elif vr in TRACED and action is not Action.TRANSCODE:
                 learn_traces(identity, element, vr)
         if not self._deid.hides_days(self._subject):
             identity.days.clear()

@@ -58,7 +58,7 @@ class Lesson:
         self, ds: Dataset, element: Element, action: Action, vr: str, encodings: tuple[str, ...], depth: int = 0
     ) -> None:
         """Learn from an element of `ds` and, if it has items, from them; `ds` is decoded as far as need be."""
-        if vr in TRACED:
+        if vr in TRACED and action is not Action.TRANSCODE:
             learn_traces(self.identity, element, vr)
         if action is Action.RECURSE:
             self._plain_items(ds, element, encodings, depth)
@@ -112,7 +112,7 @@ def learn_traces(identity: Identity, element: Element, vr: str) -> None:
         return
     if vr == "UI":
         identity.uids.update(text_of(element, DEFAULT_ENCODINGS).split("\\"))
-    elif isinstance(value, bytes) and len(value) == _DAY_BYTES and value.isdigit():  # nearly all of them
-        identity.days.add(value.decode("ascii"))
+    elif isinstance(value, bytes) and value[:_DAY_BYTES].isdigit() and len(value) >= _DAY_BYTES and b"\\" not in value:
+        identity.days.add(value[:_DAY_BYTES].decode("ascii"))  # nearly all of them
     else:
         identity.days.update(days_of(text_of(element, DEFAULT_ENCODINGS)))

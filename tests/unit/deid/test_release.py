@@ -266,9 +266,15 @@ def test_what_is_retained_says_nothing_of_people() -> None:
     """An institution stays that the profile retains, but for the name of the patient in it."""
     options = frozenset(["retain-institution-identity", "retain-device-identity"])
     deidentifier = Deidentifier(Profile("places", "Places", options=options), KEY)
-    ds = decode(encode(header(InstitutionName="Clinic of Zephyrina, 2nd floor", DeviceUID="1.2.3.77881234.5")))
+    ds = header(
+        InstitutionName="Clinic of Zephyrina, 2nd floor",
+        DeviceUID="1.2.3.77881234.5",
+        DeviceSerialNumber="of 1.2.3.77881234.5",
+    )
+    ds = decode(encode(ds))
     deidentifier.apply(ds)
     assert ds.InstitutionName == "Clinic of ***, 2nd floor"
+    assert ds.DeviceSerialNumber == "of 1.2.3.77881234.5"
     assert ds.DeviceUID == "1.2.3.77881234.5"
 
 
