@@ -17,7 +17,7 @@ from ray_plugins.testing import Phantom
 
 logger = logging.getLogger(__name__)
 _DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-#: Films and angiograms on which nothing is written: to look for it would take a minute before the gateway is ready.
+#: Public studies, on whose pictures nobody is named: to look for that would take a minute before the gateway is ready.
 _SOURCE = Source("import", "demo", is_clean=True)
 #: Folders of real studies in the data folder.
 _REAL = ("ct-bone", "ct-chest", "mr-brain", "mammo", "dental-cbct-sim", "dental-panoramic", "xa", "ct-prior-current")

@@ -37,7 +37,6 @@ class Looked:
     profile: Deidentify
     attributes: Mapping[str, Any] = field(default_factory=dict)
     is_identity: bool = False
-    cleans_pixels: bool = True
 
     @property
     def uid(self) -> Callable[[str], str]:

@@ -56,7 +56,6 @@ class Deidentify(Protocol):
     """What a profile does to a header; `gateway.deid.engine.Deidentifier` is one."""
 
     is_identity: bool
-    cleans_pixels: bool
 
     @property
     def uid(self) -> Callable[[str], str]:
