@@ -43,7 +43,9 @@ STUDY: Final[Mapping[int, str]] = MappingProxyType(
 )  # fmt: skip
 #: The Hierarchic Designator of an issuer (PS3.3 Table 10-17): local namespace, universal entity and its type.
 DESIGNATOR: Final = {0x00400031: "UT", 0x00400032: "UT", 0x00400033: "CS"}
-_TEXTS: Final = tuple((tag_of(tag), f"{tag:08X}", vr) for tag, vr in {**PATIENT, **STUDY}.items())
+_TEXTS: Final = {tag_of(tag): (f"{tag:08X}", vr) for tag, vr in {**PATIENT, **STUDY}.items()}
+#: What every de-identified object has, whatever it had before.
+_STAMPED: Final = frozenset({tag_of(0x00100010), tag_of(PATIENT_ID)})
 _NAMES: Final = tuple((tag_of(tag), f"{tag:08X}") for tag in NAMES)
 #: A UID in an encoded data set; a shorter one names nobody.
 _UID: Final = re.compile(rb"(?<![\d.])[012]\.\d{1,39}(?:\.\d{1,39})+")
@@ -92,7 +94,7 @@ class Before:
         elements = elements_of(ds)
         charset = elements.get(_CHARACTER_SET)
         self._encodings = _declared(text_of(charset, DEFAULT_ENCODINGS)) if charset is not None else DEFAULT_ENCODINGS
-        self._texts = [elements.get(tag) for tag, _, _ in _TEXTS]
+        self._texts = [(tag, elements.get(tag)) for tag in (_TEXTS.keys() & elements.keys()) | _STAMPED]
         self._names = names
         self._uids = _written_uids(encoded) if is_plain else _uids(encoded)
 
@@ -100,10 +102,13 @@ class Before:
         """What is no longer said in `ds`, packed; empty if nothing. `uid` tells how UIDs were replaced."""
         elements = elements_of(ds)
         found: dict[str, Any] = {}
-        for (tag, name, vr), old in zip(_TEXTS, self._texts, strict=True):
+        for tag, old in self._texts:
             new = elements.get(tag)
-            if new is not old and (text := _text(old, self._encodings, vr)) != _text(new, _UTF8, vr):
-                found[name] = text
+            if new is not old:
+                name, vr = _TEXTS[tag]
+                text = _text(old, self._encodings, vr)
+                if text != _text(new, _UTF8, vr):
+                    found[name] = text
         replaced = [
             (tag, name, text) for (tag, name), text in zip(_NAMES, self._names, strict=True) if uid(text) != text
         ]
