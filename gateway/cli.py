@@ -101,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("action", choices=["list", "verify"])
     vault = command("vault", _vault, "seal anew what is sealed with keys of vault.previous_key_files")
     vault.add_argument("action", choices=["rekey"])
+    quarantine = command("quarantine", _quarantine, "list, export, remove or try again what was refused and is kept")
+    quarantine.add_argument("action", choices=["list", "export", "remove", "retry"])
+    quarantine.add_argument("id", nargs="?", help="of one object; without it retry takes all")
+    quarantine.add_argument("--to", type=Path, metavar="FILE", help="where export writes the object")
+    quarantine.add_argument("--all", action="store_true", help="remove everything")
+    remotes = command("remotes", _remotes, "ask a remote of the settings whether it answers")
+    remotes.add_argument("action", choices=["echo"])
+    remotes.add_argument("name", metavar="NAME")
     plugins = command("plugins", _plugins, "list, describe, run, test or begin plugins")
     plugins.add_argument("action", choices=["list", "describe", "run", "test", "new"])
     plugins.add_argument("name", nargs="?", help="of the plugin")
@@ -238,6 +246,75 @@ def _vault(settings: Settings, _: argparse.Namespace) -> int:
                 await forget_former_keys(core)
         print(f"{done.renewed} rows sealed anew, {done.unreadable} that no key opens")
         return FAILED if done.unreadable else DONE
+
+    return asyncio.run(work())
+
+
+def _quarantine(settings: Settings, options: argparse.Namespace) -> int:
+    from gateway import quarantine
+
+    if options.action == "export" and not (options.id and options.to):
+        return _complain("quarantine export takes an ID and --to FILE.", WRONG_USAGE)
+    if options.action == "remove" and bool(options.id) == options.all:
+        return _complain("quarantine remove takes an ID, or --all.", WRONG_USAGE)
+
+    async def listed(core: Any) -> int:
+        for entry in await quarantine.entries(core):
+            at = entry.at.isoformat(timespec="seconds")
+            print(entry.id, at, entry.source or "-", f"{entry.size} bytes", entry.reason, sep="  ")
+        return DONE
+
+    async def exported(core: Any) -> int:
+        try:
+            size = await quarantine.export(core, options.id, options.to, _operator())
+        except OSError as exc:
+            return _complain(f"Cannot write the file: {exc.strerror}.", FAILED)
+        print(f"{size} bytes written; they name the patient")
+        return DONE
+
+    async def removed(core: Any, ids: list[str]) -> int:
+        for one in ids:
+            await quarantine.remove(core, one, _operator())
+        print(f"{len(ids)} removed")
+        return DONE
+
+    async def retried(core: Any, ids: list[str]) -> int:
+        failed = 0
+        for one in ids:
+            outcome = await quarantine.retry(core, one, _operator())
+            failed += outcome.stored is None
+            print(one, outcome.reason if outcome.stored is None else "stored", sep="  ")
+        return FAILED if failed else DONE
+
+    async def work() -> int:
+        async with _core(settings) as core:
+            if options.action == "list":
+                return await listed(core)
+            if options.action == "export":
+                return await exported(core)
+            ids = [options.id] if options.id else [entry.id for entry in await quarantine.entries(core)]
+            return await (removed if options.action == "remove" else retried)(core, ids)
+
+    return asyncio.run(work())
+
+
+def _remotes(settings: Settings, options: argparse.Namespace) -> int:
+    from gateway.dimse.scu import ECHO, associated
+    from gateway.workers import Workers
+
+    remote = settings.remotes.get(options.name)
+    if remote is None:
+        return _complain("There is no remote of this name; the setting remotes names them.", WRONG_USAGE)
+
+    async def work() -> int:
+        workers, timeout_s = Workers(), settings.dicom.network_timeout_s
+        try:
+            async with associated(remote, settings.dicom.ae_title, [ECHO], workers, timeout_s=timeout_s) as peer:
+                status = await peer.echo()
+        finally:
+            await workers.close()
+        print(f"{remote} answered with status {status:04X}")
+        return FAILED if status else DONE
 
     return asyncio.run(work())
 

@@ -24,7 +24,6 @@ from gateway.config import Remote
 from gateway.errors import RemoteUnavailable
 from gateway.workers import Workers
 
-VERIFICATION: Final = "1.2.840.10008.1.1"
 #: Native objects can be sent in either, whichever the peer takes (PS3.5 section 10.1).
 _NATIVE: Final = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 MAX_CONTEXTS: Final = 128  # PS3.8 section 9.3.2.2: odd numbers up to 255
@@ -48,6 +47,10 @@ class Offer:
     def syntaxes(self) -> Sequence[str]:
         """The transfer syntaxes that it can be sent in without touching its pixels."""
         return _NATIVE if self.transfer_syntax_uid == ExplicitVRLittleEndian else (self.transfer_syntax_uid,)
+
+
+#: What a C-ECHO takes.
+ECHO: Final = Offer("1.2.840.10008.1.1", str(ExplicitVRLittleEndian))
 
 
 class Peer:

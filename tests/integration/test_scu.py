@@ -17,14 +17,13 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from gateway.config import Address, Remote
-from gateway.dimse.scu import VERIFICATION, Offer, associated
+from gateway.dimse.scu import ECHO, Offer, associated
 from gateway.errors import RemoteUnavailable
 from gateway.workers import Workers
 from tests.integration.dimse_support import storescp
 from tests.samples import ct
 
 NATIVE = Offer(CTImageStorage, ExplicitVRLittleEndian)
-ECHO = Offer(VERIFICATION, ExplicitVRLittleEndian)
 
 
 @pytest.fixture
