@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import platform
 import shutil
 import subprocess
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from benchmarks.deid import canaries, outside, probes, throughput, tools
 from benchmarks.deid.corpus import Corpus, generate, save_key
-from benchmarks.deid.page import CanaryResult, Results, document
+from benchmarks.deid.page import SAFE_PRIVATE, CanaryResult, Results, document
 from benchmarks.deid.score import DCIODVFY, Scorer
 
+_KEPT = tools.ROOT / "benchmarks" / "out" / "deid"
 _PAGE = tools.ROOT / "docs" / "deidentification-benchmark.md"
 _QUICK_PATIENTS = (0, 6, 10)
 _STEPS = ("score", "canaries", "outside", "probes", "throughput")
@@ -27,7 +29,10 @@ _STEPS = ("score", "canaries", "outside", "probes", "throughput")
 def main() -> int:
     """Run; 0 when all could be measured, 1 if a step failed."""
     options = _options()
-    results = Results(f"{datetime.now(UTC):%Y-%m-%d}", _facts())
+    kept = _KEPT.with_suffix(".quick" if options.quick else ".full")
+    results = _kept(kept) if options.only != _STEPS else None
+    results = results or Results()
+    results.date, results.facts = f"{datetime.now(UTC):%Y-%m-%d}", _facts()
     failed = False
     with tempfile.TemporaryDirectory(prefix="isthmus-bench-deid-") as scratch:
         folder = Path(scratch)
@@ -48,9 +53,16 @@ def main() -> int:
             except Exception as exc:  # noqa: BLE001 - the other steps do not depend on it, and the page says so
                 print(f"benchmarks.deid: {name} failed: {type(exc).__name__}: {exc}", file=sys.stderr)
                 failed = True
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(pickle.dumps(results))
     options.page.write_text(document(results), encoding="utf-8")
     print(f"{options.page} is written", file=sys.stderr)
     return int(failed)
+
+
+def _kept(file: Path) -> Results | None:
+    """What an earlier run found: steps that are not run again stay as they were."""
+    return pickle.loads(file.read_bytes()) if file.exists() else None
 
 
 def _options() -> argparse.Namespace:
@@ -73,8 +85,18 @@ def _named(text: str) -> tuple[str, ...]:
 
 def _score(results: Results, corpus: Corpus, folder: Path) -> None:
     for tool in tools.there():
-        tools.run(tool, corpus.folder, folder / "out" / tool)
-        results.scores[tool] = Scorer(corpus, folder / "out" / tool).run()
+        given = _with_private(corpus, folder / "private") if tool == tools.OURS_SAFE_PRIVATE else corpus
+        tools.run(tool, given.folder, folder / "out" / tool)
+        results.scores[tool] = Scorer(given, folder / "out" / tool).run()
+
+
+def _with_private(corpus: Corpus, folder: Path) -> Corpus:
+    """The objects that have private attributes: for the others the option changes nothing."""
+    folder.mkdir()
+    found = [entry for entry in corpus.entries if any(answer.category == SAFE_PRIVATE for answer in entry.answers)]
+    for entry in found:
+        shutil.copy(corpus.path(entry), folder)
+    return Corpus(folder, found)
 
 
 def _canaries(results: Results, folder: Path) -> None:
@@ -93,10 +115,7 @@ def _canaries(results: Results, folder: Path) -> None:
 
 
 def _probe(results: Results, corpus: Corpus, folder: Path) -> None:
-    output = folder / "out" / tools.OURS
-    if not output.exists():
-        tools.run(tools.OURS, corpus.folder, output)
-    results.probes = probes.probe(corpus, output, folder / "probes")
+    results.probes = probes.probe(corpus, folder / "probes")
 
 
 def _measure(results: Results, folder: Path) -> None:

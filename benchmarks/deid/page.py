@@ -32,8 +32,8 @@ class CanaryResult:
 class Results:
     """All that one run found; what was not measured is empty."""
 
-    date: str
-    facts: Mapping[str, str]
+    date: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
     canaries: dict[str, CanaryResult] = field(default_factory=dict)
     groups: Counter[str] = field(default_factory=Counter)
