@@ -30,7 +30,7 @@ def check_class(sop_class_uid: str, *, has_directory: bool) -> None:
 def check_pixels(*, burned_in: str, image_type: str, label_in_image: str, hidden_overlay: bool) -> None:
     """Raise Refusal if the object says that its pixels show identity, or may hide it; what is not NO may be YES."""
     if _terms(burned_in) - {"NO"}:
-        raise Refusal("The object says that identity is burned into its pixels, and no region is known to blank.")
+        raise Refusal("The object says that identity is burned into its pixels, which the profile does not clean.")
     if _terms(label_in_image) - {"NO"} or {"LABEL", "OVERVIEW"} & _terms(image_type):
         raise Refusal("The image shows the label of a slide.")
     if hidden_overlay:

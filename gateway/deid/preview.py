@@ -19,6 +19,8 @@ from pydicom.errors import InvalidDicomError
 from dicomweb.errors import NotDicom
 from gateway.deid.engine import Deidentifier
 from gateway.deid.plan import STRINGS
+from gateway.deid.risk import Risk, assess
+from gateway.deid.stamps import state_clean_pixels
 from gateway.deid.values import DEFAULT_ENCODINGS, encodings_of, text_of
 
 _MAX_CHARACTERS: Final = 200
@@ -51,8 +53,13 @@ def preview(file: Path, profile_name: str, key: bytes, directory: Path | None = 
 
 
 def compare(ds: Dataset, deidentifier: Deidentifier) -> list[Row]:
-    """Compare a header with its de-identified copy; `ds` itself is not changed."""
+    """Compare a header with its de-identified copy; `ds` itself is not changed.
+
+    A picture that would be looked at is taken for clean: here is none.
+    """
     result = copy.deepcopy(ds)
+    if deidentifier.cleans_pixels and assess(ds).risk in (Risk.HIGH, Risk.MEDIUM) and "Rows" in ds:
+        state_clean_pixels(result)
     deidentifier.apply(result)
     return list(_rows(ds, result, deidentifier, "", DEFAULT_ENCODINGS))
 
