@@ -12,6 +12,7 @@ import pytest
 from pydicom import dcmread
 
 from ray_plugins.testing import Phantom
+from tests import leaks
 from tests.conftest import Gateway, running
 from tests.contract.test_objects import ACCESS_KEY, SECRET_KEY, serve
 from tests.e2e.test_gateway import ISTHMUS, client_of, send
@@ -46,7 +47,17 @@ def gateway(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     assert SECRET_KEY not in gateway.log.read_text()
 
 
-def test_main_job_on_s3(gateway: Gateway, tmp_path: Path) -> None:
+def bucket(s3: str) -> Iterator[leaks.Place]:
+    """All objects in the bucket: their keys, what is said of them, and what they hold."""
+    keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY, "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=s3, **keys)
+    for entry in client.list_objects_v2(Bucket="pixels")["Contents"]:
+        found = client.get_object(Bucket="pixels", Key=entry["Key"])
+        yield leaks.Place("S3 names", entry["Key"], f"{entry} {found}".encode())
+        yield leaks.Place("S3", entry["Key"], found["Body"].read())
+
+
+def test_main_job_on_s3(gateway: Gateway, s3: str, tmp_path: Path) -> None:
     series = tmp_path / "series"
     series.mkdir()
     Phantom().write(series)
@@ -74,5 +85,8 @@ def test_main_job_on_s3(gateway: Gateway, tmp_path: Path) -> None:
             [*ISTHMUS, "verify", "--data", str(gateway.data)], capture_output=True, text=True, timeout=60, check=False
         )
         assert "42 instances verified, 0 differences" in verified.stdout, verified.stderr
+        sent = dcmread(next(series.iterdir()), stop_before_pixels=True)
+        told = [sent.PatientID, "Sphere", sent.StudyInstanceUID, sent.SeriesInstanceUID, sent.SOPInstanceUID]
+        assert not leaks.Needles(map(str, told)).leaks(bucket(s3))
         assert client.delete(f"/dicomweb/studies/{study}").status_code == 204
         assert client.get(kinds["mesh"]["url"]).status_code in (410, 404)  # until it is removed, and then
