@@ -53,6 +53,7 @@ class Identity:
         self._pattern: re.Pattern[str] | None = None
         self._digits: frozenset[str] = frozenset()
         self._needles: tuple[bytes, ...] = ()
+        self._long_needles: tuple[bytes, ...] = ()
 
     def add_name(self, text: str) -> None:
         """Learn a PN value: its parts in every spelling, of all component groups."""
@@ -102,6 +103,7 @@ class Identity:
         self._pattern = _compiled(self.names, self.numbers, self.phrases)
         self._digits = frozenset(run.lstrip("0") for one in (*self.numbers, *self.days) for run in _DIGITS.findall(one))
         self._needles = _needles({*self.names, *self.numbers, *self.phrases, *_days_spelt(self.days)})
+        self._long_needles = tuple(needle for needle in self._needles if not _may_be_numbers(needle))
 
     def is_in(self, text: str) -> bool:
         """Whether `text` holds any of it, with accents or without."""
@@ -120,8 +122,17 @@ class Identity:
 
         In a table of numbers, fewer than six characters in a row are no name, and digits in order are steps of a ramp.
         """
+        needles = self._long_needles if is_table else self._needles
+        if not needles or len(value) < len(needles[0]):
+            return False
         bare = _bare(value)
-        return any(needle in bare for needle in self._needles if not (is_table and _may_be_numbers(needle)))
+        most = len(bare)
+        for needle in needles:  # the shortest first
+            if len(needle) > most:
+                break
+            if needle in bare:
+                return True
+        return False
 
     def mask(self, text: str) -> str:
         """Return `text` with every word that holds any of it masked whole."""
@@ -142,7 +153,7 @@ def _needles(texts: Iterable[str]) -> tuple[bytes, ...]:
     """What to look for in bare bytes."""
     spelt = {form for text in texts for form in (text, text.upper(), text.title())}
     needles = {_bare(form.encode(name, "ignore")) for form in spelt for name in _CHARACTER_SETS}
-    return tuple(sorted(needle for needle in needles if len(needle) >= _MIN_ID_CHARACTERS))
+    return tuple(sorted((needle for needle in needles if len(needle) >= _MIN_ID_CHARACTERS), key=len))
 
 
 def _days_spelt(days: Iterable[str]) -> Iterator[str]:

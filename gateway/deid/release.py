@@ -25,6 +25,8 @@ _CODE_MEANING: Final = 0x00080104
 _CHECKED: Final = frozenset({"DA", "DT", "TM", "AS", "DS", "IS"})
 #: Free text, and terms: those that DICOM itself defines are no identity, even if a patient is called like one.
 _TEXT: Final = frozenset({"CS", "LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE", "UR"})
+#: Nothing is spelt with less.
+_MIN_BYTES: Final = 3
 #: Up to this many bytes are also read as text, in which shorter names stand out as words.
 _MAX_SPELT_BYTES: Final = 1024
 _UTF8: Final = ("utf8",)
@@ -89,7 +91,7 @@ def _holds(
             return False
         is_code = vr == "CS" or element.tag == _CODE_MEANING
         return identity.is_in(text) and not (is_code and is_term(text))
-    if vr in _CHECKED or not isinstance(value, bytes):
+    if vr in _CHECKED or not isinstance(value, bytes) or len(value) < _MIN_BYTES:
         return False
     is_table = vr != _UNKNOWN and not element.tag & 0x10000
     if identity.is_in_bytes(value, is_table=is_table) or holds_uid(uids_in_bytes(value)):

@@ -22,11 +22,11 @@ _SPELT: Final = tuple(
         rf"{_MONTH}[\s._-]*(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[\s,_-]+(?P<y>\d{{4}})(?!\d)",
     )
 )
-#: No date is spelt with less.
-_MIN_DIGITS: Final = 5
+#: No date is spelt without.
+_YEAR: Final = re.compile(r"\d{4}", re.ASCII)
 #: Numbers with at least two dots: one dot is a decimal point.
-_UID: Final = re.compile(r"\d+(?:\.\d+){2,}", re.ASCII)
-_UID_BYTES: Final = re.compile(rb"\d+(?:\.\d+){2,}")
+_UID: Final = re.compile(r"(?<!\d)\d++(?:\.\d++){2,}", re.ASCII)
+_UID_BYTES: Final = re.compile(rb"(?<!\d)\d++(?:\.\d++){2,}")
 
 
 def days_of(text: str) -> Iterator[str]:
@@ -39,7 +39,7 @@ def days_of(text: str) -> Iterator[str]:
 
 def holds_day(text: str, days: frozenset[str] | set[str]) -> bool:
     """Whether `text` spells one of `days`; of 3/4/2019 it is unknown what comes first."""
-    if not days or sum(map(str.isdigit, text)) < _MIN_DIGITS:
+    if not days or not _YEAR.search(text):
         return False
     return any(day in days for pattern in _SPELT for match in pattern.finditer(text) for day in _read(match))
 
@@ -57,9 +57,9 @@ def _read(match: re.Match[str]) -> Iterator[str]:
 
 def uids_in(text: str) -> list[str]:
     """Return what has the shape of a UID in `text`."""
-    return _UID.findall(text)
+    return _UID.findall(text) if "." in text else []
 
 
 def uids_in_bytes(value: bytes) -> list[str]:
     """Return what has the shape of a UID in encoded values, each apart from what is before and after it."""
-    return [match.decode("ascii") for match in _UID_BYTES.findall(value)]
+    return [match.decode("ascii") for match in _UID_BYTES.findall(value)] if b"." in value else []

@@ -1,15 +1,18 @@
 """The last look: a plan with a hole releases nothing. Each hole lets through what the plan would have caught."""
 
 import struct
+from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from gateway.deid.engine import Deidentifier, Refusal
 from gateway.deid.plan import Action, Plan
 from gateway.deid.profile import Profile, load_profile
-from gateway.deid.traces import days_of, holds_day, uids_in
+from gateway.deid.traces import days_of, holds_day, uids_in, uids_in_bytes
 from tests.unit.deid.objects import KEY, NEEDLES, decode, encode, header
 
 UID = "1.2.826.0.1.3680043.8.498.1.19470312"  # of the object: objects.header
@@ -256,6 +259,44 @@ def test_days_of_values(text: str, days: list[str]) -> None:
 @pytest.mark.parametrize("text", ["2019-03-05", "5.0 120 kV 2.5 mm", "20190304x"[1:], "", "3 2019", "119/03/04"])
 def test_texts_without_the_day(text: str) -> None:
     assert not holds_day(text, {"20190304"})
+
+
+#: Ways to spell a day; of those with names of months, in English.
+SPELLINGS = (
+    *("%Y%m%d", "%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d", "%Y %m %d", "%Y%m%d%H%M%S", "%d%m%Y", "%m%d%Y", "%d.%m.%Y"),
+    *(
+        "%m/%d/%Y",
+        "%d-%m-%Y",
+        "%d %B %Y",
+        "%d%b%Y",
+        "%d. %B %Y",
+        "%d-%b-%Y",
+        "%B %d, %Y",
+        "%b %dth, %Y",
+        "%A, %d %B %Y",
+    ),
+)
+
+
+@given(
+    day=dates(date(1000, 1, 1)), spelling=sampled_from(SPELLINGS), around=sampled_from(["", " ", "_", "(", "x", "."])
+)
+def test_a_day_is_found_however_it_is_spelt(day: date, spelling: str, around: str) -> None:
+    assert holds_day(f"{around}{day.strftime(spelling)}{around}", {day.strftime("%Y%m%d")})
+
+
+@given(text=st.text())
+def test_any_text_can_be_searched(text: str) -> None:
+    assert not holds_day(text, set())
+    assert all(uid in text for uid in uids_in(text))
+    assert uids_in_bytes(text.encode()) == uids_in(text)
+
+
+def test_long_runs_of_digits_take_no_longer_than_they_are() -> None:
+    run = "1" * 500_000
+    assert uids_in(f"{run}.") == []
+    assert uids_in_bytes(f"{run}.{run}.".encode()) == []
+    assert not holds_day(run, {"20190304"})
 
 
 def test_uids_are_told_from_numbers() -> None:
