@@ -279,7 +279,9 @@ SPELLINGS = (
 
 
 @given(
-    day=dates(date(1000, 1, 1)), spelling=sampled_from(SPELLINGS), around=sampled_from(["", " ", "_", "(", "x", "."])
+    day=st.dates(date(1000, 1, 1)),
+    spelling=st.sampled_from(SPELLINGS),
+    around=st.sampled_from(["", " ", "_", "x", "."]),
 )
 def test_a_day_is_found_however_it_is_spelt(day: date, spelling: str, around: str) -> None:
     assert holds_day(f"{around}{day.strftime(spelling)}{around}", {day.strftime("%Y%m%d")})
