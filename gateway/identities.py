@@ -5,7 +5,7 @@ Nothing else opens a seal: a table of names and pseudonyms is kept nowhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from dicomweb.errors import NotFound
 from gateway.audit import Audit, Caller, What
 from gateway.deid.original import ISSUER, PATIENT_ID, STUDY_UID, Original, context_of
-from gateway.deid.reidentify import NotInVault, Truth, issued_uids
+from gateway.deid.reidentify import NotInVault, Truth
 from gateway.deid.uids import Pseudonyms, UidMap
 from gateway.deid.vault import Vault
 from gateway.errors import VaultError
@@ -73,8 +73,8 @@ class Identities:
                 person = Person(self._pseudonym(seal, original), (Study(seal.study_uid, original),))
         return await self._told(person, caller, {"study_uid": issued})
 
-    async def truth_of(self, ds: Dataset, caller: Caller) -> Truth:
-        """What re-identifying an object of the archive takes.
+    async def truth_of(self, ds: Dataset, caller: Caller, issued: Collection[str]) -> Truth:
+        """What re-identifying an object of the archive takes; `issued` are all UIDs in it that were issued here.
 
         Raises
         ------
@@ -82,10 +82,10 @@ class Identities:
         """
         study_uid, instance_uid = str(ds.StudyInstanceUID), str(ds.SOPInstanceUID)
         what: What = {"study_uid": self.uids(study_uid), "instance_uid": self.uids(instance_uid)}
-        issued, known = issued_uids(ds, self.uids.is_issued), dict[str, str]()
+        known: dict[str, str] = {}
         fitting: list[tuple[str, Original]] = []
         for seals in (self._seals.of_instances, self._seals.of_groups):
-            async for seal, original in self._opened(await seals(sorted({study_uid, *(issued - known.keys())}))):
+            async for seal, original in self._opened(await seals(sorted({study_uid, *(set(issued) - known.keys())}))):
                 known |= {self.uids(uid): uid for uid in original.all_uids}
                 if seal.study_uid == study_uid and self._is_of(seal, original, ds):
                     fitting.append((seal.instance_uid, original))

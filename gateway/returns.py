@@ -26,7 +26,7 @@ from dicomweb.resource import Resource
 from gateway.archive import Archive
 from gateway.audit import Audit, Caller, What
 from gateway.config import Remote, Settings
-from gateway.deid.reidentify import NotInVault, reidentified
+from gateway.deid.reidentify import NotInVault, issued_uids, reidentified
 from gateway.dimse.scu import Offer, Peer, associated
 from gateway.errors import RemoteUnavailable, VaultError
 from gateway.identities import Identities
@@ -174,10 +174,12 @@ class Returns:
 
     async def _original(self, header: Dataset, caller: Caller) -> Dataset:
         """A result as the hospital knows it; raise NotInVault or NoResult."""
-        truth = await self._identities.truth_of(header, caller)
+        is_issued = self._identities.uids.is_issued
+        issued = await self._workers.run(issued_uids, header, is_issued)
+        truth = await self._identities.truth_of(header, caller, issued)
         if truth.is_own:
             raise NoResult
-        return await self._workers.run(reidentified, header, truth, self._identities.uids.is_issued)
+        return await self._workers.run(reidentified, header, truth, is_issued)
 
     async def _data_set(self, head: bytes, instance: StoredInstance, *, implicit: bool) -> AsyncGenerator[bytes]:
         """The data set as it is sent: what was made anew, and the pixel data as they are stored."""

@@ -16,7 +16,7 @@ from dicomweb.errors import Conflict
 from dicomweb.resource import Resource
 from gateway.archive import Source
 from gateway.audit import Caller
-from gateway.deid.reidentify import NotInVault, issued_uids, reidentified
+from gateway.deid.reidentify import NotInVault, Truth, issued_uids, reidentified
 from tests.integration.test_stored_back import report_on
 from tests.samples import ct, part10, stream
 
@@ -83,8 +83,13 @@ def referenced_uids(ds: Dataset) -> set[str]:
     return {str(one.value) for one in ds.iterall() if one.keyword == "ReferencedSOPInstanceUID"}
 
 
+async def truth_of(core, ds) -> Truth:
+    issued = await asyncio.to_thread(issued_uids, ds, core.identities.uids.is_issued)
+    return await core.identities.truth_of(ds, ME, issued)
+
+
 async def back(core, ds) -> Dataset:
-    truth = await core.identities.truth_of(ds, ME)
+    truth = await truth_of(core, ds)
     return await asyncio.to_thread(reidentified, ds, truth, core.identities.uids.is_issued)
 
 
@@ -187,7 +192,7 @@ async def test_a_reference_to_what_is_not_held_goes_nowhere(core):
     assert images[0].SOPInstanceUID not in failure.value.message
     await core.archive.delete(Resource(images[0].StudyInstanceUID, images[0].SeriesInstanceUID))
     with pytest.raises(NotInVault):
-        await core.identities.truth_of(result, ME)
+        await truth_of(core, result)
     assert [entry.outcome async for entry in core.audit.entries()] == ["found", "unknown"]
 
 
@@ -202,4 +207,4 @@ async def test_another_patient_s_study_is_not_taken_for_it(core):
     image.PatientID = "AAAAA-AAAAA-AAAAA-AAAAA"
     del image.LongitudinalTemporalInformationModified
     with pytest.raises(NotInVault):
-        await core.identities.truth_of(report_on(image), ME)
+        await truth_of(core, report_on(image))
