@@ -19,6 +19,8 @@ from benchmarks.deid.people import Person
 #: Of our own; each UID tells the study's date, as those of many scanners do.
 _ROOT = "1.2.826.0.1.3680043.9.7133"
 _SIDE = 48
+#: From injection to scan, of PET images.
+UPTAKE_MINUTES = 61
 
 
 @dataclass

@@ -95,6 +95,7 @@ def _summary(results: Results) -> Iterable[list[str]]:
     yield row("**consistency** of UIDs and patients (100 %)", (_share(s, CONSISTENCY) for s in scores))
     yield row(f"all actions (≥ {MIN_ACTIONS} %)", (_share(s, (*PRIVACY, *UTILITY, *CONSISTENCY)) for s in scores))
     yield row("references that resolve (all)", (f"{s.references[1]} of {s.references[0]}" for s in scores))
+    yield row("PET: minutes from injection to scan as they were", (f"{s.uptakes[1]} of {s.uptakes[0]}" for s in scores))
     yield row("objects whose bytes hold identity (0)", (str(len(s.leaks)) for s in scores))
     yield row("objects whose bytes hold an original UID (0)", (str(len(s.old_uids)) for s in scores))
     yield row("errors of dciodvfy that are new (0)", (str(sum(s.errors.values())) for s in scores))

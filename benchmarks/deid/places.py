@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 
 from benchmarks.deid.people import plain
@@ -148,13 +148,10 @@ def whole_table(planter: Planter) -> None:
     for pattern, (_, options) in table().items():
         if not re.fullmatch("[0-4][0-9A-F]{7}", pattern) or (tag := int(pattern, 16)) < 0x00080000:
             continue
-        try:
-            vr = dictionary_VR(tag)
-        except KeyError:
-            continue
+        vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "LO"  # the newest are in no dictionary yet
         if tag >> 16 & 1:
             continue
-        is_cleaned = options.get("clean-descriptors") == "C"
+        is_cleaned = options.get("clean-descriptors") == "C" and dictionary_has_tag(tag)
         if tag not in _OWN:
             _listed(planter, tag, vr, is_cleaned, ())
         _listed(planter, tag, vr, is_cleaned, ((UNLISTED, 0),))

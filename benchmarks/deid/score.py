@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pydicom.dataset import Dataset
 from benchmarks.deid import scan
 from benchmarks.deid.answers import CONSISTENCY, Answer, Entry, passes, text_of, value_at
 from benchmarks.deid.corpus import Corpus, pixel_digest
+from benchmarks.deid.images import UPTAKE_MINUTES
 from benchmarks.deid.pictures import is_hidden
 from benchmarks.deid.planting import walk
 
@@ -62,6 +64,7 @@ class Score:
     refused : reasons -> kind of object -> number of objects.
     leaks : file -> kinds of needles that its bytes spell.
     old_uids : file -> original UIDs in its bytes.
+    uptakes : PET images, and those of which the minutes from injection to scan are what they were.
     references : how many references there are whose target was released, and how many resolve.
     unreadable : released files that cannot be read.
     errors : errors of dciodvfy that the input did not have, by text.
@@ -75,6 +78,7 @@ class Score:
     refused: dict[str, Counter[str]] = field(default_factory=dict)
     leaks: dict[str, list[str]] = field(default_factory=dict)
     old_uids: dict[str, list[str]] = field(default_factory=dict)
+    uptakes: list[int] = field(default_factory=lambda: [0, 0])
     references: list[int] = field(default_factory=lambda: [0, 0])
     unreadable: list[str] = field(default_factory=list)
     stamps: Counter[str] = field(default_factory=Counter)
@@ -133,6 +137,9 @@ class Scorer:
             return None
         for answer in entry.answers:
             self._check(entry, answer, ds, raw)
+        if entry.kind == "PET":
+            score.uptakes[0] += 1
+            score.uptakes[1] += _uptake_minutes(ds) == UPTAKE_MINUTES
         score.stamps.update(name for name, holds in STAMPS.items() if holds(ds))
         return ds
 
@@ -190,6 +197,18 @@ def _read(raw: bytes) -> Dataset | None:
     except Exception:  # noqa: BLE001 - whatever a tool wrote
         return None
     return ds
+
+
+def _uptake_minutes(ds: Dataset) -> float | None:
+    """The minutes between injection and scan, on which every standardized uptake value rests."""
+    form = "%Y%m%d%H%M%S"
+    try:
+        dose = ds.RadiopharmaceuticalInformationSequence[0]
+        injected = datetime.strptime(str(dose.RadiopharmaceuticalStartDateTime)[:14], form).replace(tzinfo=UTC)
+        scanned = datetime.strptime(f"{ds.AcquisitionDate}{ds.AcquisitionTime}"[:14], form).replace(tzinfo=UTC)
+    except (AttributeError, IndexError, ValueError):
+        return None
+    return (scanned - injected).total_seconds() / 60
 
 
 def _group(entry: Entry) -> str:

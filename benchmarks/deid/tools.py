@@ -33,7 +33,10 @@ def run(tool: str, source: Path, target: Path, *, key: bytes = KEY) -> None:
     else:
         command = peer("convert", tool, source, target)
     print(f"{tool}: {len(list(source.glob('*.dcm')))} files", file=sys.stderr, flush=True)
-    subprocess.run(command, cwd=ROOT, env=environment(), check=True, stdout=subprocess.DEVNULL, timeout=_TIMEOUT_S)
+    said = None if tool in PROFILES else subprocess.DEVNULL
+    subprocess.run(
+        command, cwd=ROOT, env=environment(), check=True, stdout=subprocess.DEVNULL, stderr=said, timeout=_TIMEOUT_S
+    )
 
 
 def peer(what: str, tool: str, source: Path, target: Path) -> list[str]:

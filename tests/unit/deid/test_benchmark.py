@@ -1,6 +1,8 @@
 """A part of the corpus of `make bench-deid`, on every run of the tests: nothing that is planted is left."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,20 @@ def test_outputs_under_two_keys_share_nothing_and_under_one_everything(tmp_path:
     issued = [set(re.findall(rb"2\.25\.\d{30,}", one)) for one in (made[0], made[2])]
     assert len(issued[0]) > 20
     assert issued[0] & issued[1] == {IMPLEMENTATION_CLASS_UID.encode()}
+
+
+def test_the_score_of_doing_nothing_is_nothing(tmp_path: Path) -> None:
+    """Copies of the originals: all that is useful stays, and no check of privacy passes."""
+    part = generate(tmp_path / "corpus", patients=VERIFIED, burned=False, bundled=False)
+    target = tmp_path / "out"
+    shutil.copytree(part.folder, target)
+    (target / "outcomes.json").write_text(json.dumps({entry.file: "" for entry in part.entries}))
+    score = Scorer(part, target, verify=False, look=False).run()
+    assert {one.action for one in score.failures} == {"text_removed", "date_shifted", "uid_changed"}
+    assert score.share(PRIVACY)[0] == 0
+    assert score.share(PRIVACY)[1] > 400
+    assert set(score.leaks) == set(score.old_uids) == {entry.file for entry in part.entries}
+    assert not score.stamps
 
 
 def test_the_search_sees_what_it_is_to_find() -> None:
