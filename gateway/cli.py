@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import platform
@@ -217,8 +218,7 @@ def _operator() -> Any:
 def _audit(settings: Settings, options: argparse.Namespace) -> int:
     async def listed(core: Any) -> int:
         async for entry in core.audit.entries():
-            what = json.dumps(entry.what, sort_keys=True)
-            print(entry.number, entry.at.isoformat(), entry.user, entry.address, entry.action, entry.outcome, what)
+            print(json.dumps(dataclasses.asdict(entry) | {"at": entry.at.isoformat()}))
         return DONE
 
     async def verified(core: Any) -> int:

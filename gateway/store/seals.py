@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from pymongo import UpdateOne
 
+from dicomweb.errors import TooLarge
 from dicomweb.matching import canonical
 from gateway.store import driver
 from gateway.store.catalogue import Catalogue
 
 _BATCH: Final = 500
-#: Series and studies that one question is answered from.
-_MAX_GROUPS: Final = 500
+#: Series that one question is answered from; nobody is told a part as if it were all.
+_MAX_GROUPS: Final = 5_000
 _IS_SEALED: Final = {"sealed": {"$exists": True}}
 _FIELDS: Final = {"study_uid": 1, "sealed": 1}
 
@@ -48,25 +49,23 @@ class Seals:
         return found
 
     async def of_groups(self, uids: Sequence[str]) -> list[Seal]:
-        """One seal of each series that is one of `uids`, or belongs to a study that is."""
+        """One seal of each series that is one of `uids`, or belongs to a study that is; raise TooLarge."""
         await self._catalogue.complete()
         named = list(uids)
         wanted = {"$or": [{"study_uid": {"$in": named}}, {"series_uid": {"$in": named}}]}
         pair = {"_id": 0, "study_uid": 1, "series_uid": 1}
         async with driver.wrapped():
-            series = await self._db.series.find(wanted, pair, limit=_MAX_GROUPS).to_list(None)
+            series = _all(await self._db.series.find(wanted, pair, limit=_MAX_GROUPS + 1).to_list(None))
             rows = [await self._db.instances.find_one(one | _IS_SEALED, _FIELDS) for one in series]
         return [_seal(row) for row in rows if row is not None]
 
     async def studies_of(self, pseudonym: str) -> list[str]:
-        """The studies of a patient, by stored UID."""
+        """The studies of a patient, by stored UID; raise TooLarge."""
         await self._catalogue.complete()
         async with driver.wrapped():
             wanted = {"keys.00100020": canonical("LO", pseudonym)}
-            studies = await self._db.studies.find(wanted, {"_id": 1}, sort=[("_id", 1)], limit=_MAX_GROUPS).to_list(
-                None
-            )
-        return [study["_id"] for study in studies]
+            studies = await self._db.studies.find(wanted, {"_id": 1}, limit=_MAX_GROUPS + 1).to_list(None)
+        return sorted(study["_id"] for study in _all(studies))
 
     async def replace(self, renewed: Callable[[Seal], bytes | None]) -> AsyncIterator[int]:
         """Give every row the seal that `renewed` makes of its own, None to leave it; how many of each batch got one."""
@@ -88,6 +87,12 @@ class Seals:
                 ]
                 result = await self._db.instances.bulk_write(updates, ordered=False) if updates else None
             yield result.modified_count if result is not None else 0
+
+
+def _all(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(found) > _MAX_GROUPS:
+        raise TooLarge(f"More than {_MAX_GROUPS} series or studies belong to it.")
+    return found
 
 
 def _seal(row: dict[str, Any]) -> Seal:

@@ -1,5 +1,6 @@
 """The command line as users type it: exit codes, one sentence for a fault, and commands that work without a server."""
 
+import json
 import os
 import subprocess
 import sys
@@ -132,8 +133,9 @@ def test_a_right_is_granted_and_recorded(tmp_path: Path) -> None:
     assert given.returncode == 0, given.stderr
     assert isthmus("token", "create", "--user", "doctor", "--right", "everything", "--data", data).returncode == 2
     listed = isthmus("audit", "list", "--data", data)
-    assert listed.stdout.count("\n") == 1
-    assert 'grant done {"rights": ["reidentify"], "user": "doctor"}' in listed.stdout
+    (entry,) = map(json.loads, listed.stdout.splitlines())
+    assert (entry["number"], entry["action"], entry["outcome"]) == (1, "grant", "done")
+    assert entry["what"] == {"rights": ["reidentify"], "user": "doctor"}
     assert given.stdout.strip() not in listed.stdout
     verified = isthmus("audit", "verify", "--data", data)
     assert (verified.returncode, verified.stdout) == (0, "0 flaws in the audit\n")

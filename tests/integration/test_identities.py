@@ -11,7 +11,7 @@ import bson
 import pymongo
 import pytest
 
-from dicomweb.errors import NotFound
+from dicomweb.errors import NotFound, TooLarge
 from dicomweb.query import Query
 from dicomweb.resource import Level
 from gateway.archive import Source
@@ -400,3 +400,23 @@ async def test_results_that_come_back_seal_what_is_theirs(research, serve):
     assert original.texts == {0x0020000E: result.SeriesInstanceUID, 0x00080018: result.SOPInstanceUID}
     person = await research.identities.of_pseudonym(pseudonym, ME)
     assert person.studies[0].original.texts[0x00100020] == "MRN-4711"
+
+
+async def test_who_has_too_much_is_not_told_a_part(research, monkeypatch):
+    monkeypatch.setattr("gateway.store.seals._MAX_GROUPS", 2)
+    for _ in range(3):
+        stored = await ingest(research, ct())
+    with pytest.raises(TooLarge):
+        await research.identities.of_patient("MRN-4711", "", ME)
+    assert (await research.identities.of_study(stored.study_uid, ME)).studies[0].study_uid == stored.study_uid
+
+
+async def test_a_picture_that_was_looked_at_is_sealed_too(research):
+    """Its header comes a second way to where it is sealed."""
+    ds = ct(SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="OT", ConversionType="WSD", BurnedInAnnotation="YES")
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+    ds.PhotometricInterpretation, ds.Rows, ds.Columns = "MONOCHROME2", 64, 64
+    ds.PixelData = bytes(64 * 64)
+    stored = await ingest(research, ds)
+    person = await research.identities.of_study(stored.study_uid, ME)
+    assert person.studies[0].original.texts[0x00100010] == "Quixote^Alonso"
