@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.deid.planting import LIMITS, Planter
-from gateway.deid.plan import table
+from gateway.deid.tables import table
 
 _CONTENT = 0x0040A730
 _TEXT_VALUE, _PERSON = 0x0040A160, 0x0040A123

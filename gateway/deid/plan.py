@@ -6,11 +6,8 @@ need them are removed, text is cleaned, dates, UIDs and names are replaced.
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
-from functools import cache
-from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
@@ -18,9 +15,8 @@ from pydicom.tag import BaseTag
 
 from gateway.deid import graphics
 from gateway.deid.profile import Profile
+from gateway.deid.tables import safe_private, table
 from gateway.deid.values import read
-
-HERE = Path(__file__).parent
 
 
 class Action(StrEnum):
@@ -98,64 +94,12 @@ _CODE_TAGS: Final = {0x00080100, 0x00080102, 0x00080104, 0x00080119, 0x00080120}
 _TEXT_VALUE: Final = 0x0040A160
 _TIMEZONE_OFFSET: Final = 0x00080201
 _CHARACTER_SET: Final = 0x00080005
-_UNDECLARED: Final = frozenset({None, "", "UN"})
-
-
-#: Group, private creator, element within the block.
-PrivateKey: TypeAlias = tuple[int, str, int]
-
-
-class Safe(NamedTuple):
-    """What a private element is that may stay: `disposition` is k (keep clean), h (UID) or o (date)."""
-
-    disposition: str
-    vrs: tuple[str, ...]
-
-    def vr(self, declared: str | None) -> str | None:
-        """The VR to read an element by; None if it is not what it should be, or nobody tells."""
-        if declared in self.vrs:
-            return declared
-        return self.vrs[0] if declared in _UNDECLARED and len(self.vrs) == 1 else None
 
 
 #: Overlay planes are removed unless they are cleaned; what stays of one then.
 _OVERLAYS: Final = {
     group << 16 | element: vr for group in graphics.GROUPS for element, vr in graphics.ATTRIBUTES.items()
 }
-
-
-@cache
-def table() -> dict[str, tuple[str, dict[str, str]]]:
-    """Table E.1-1 (2024b with the rows that 2026c adds): tag pattern -> action of the profile and of its options."""
-    return {pattern: (basic, options) for pattern, basic, options in facts("e1_1.json")["rows"]}
-
-
-@cache
-def safe_private() -> dict[PrivateKey, Safe]:
-    """Private elements that may stay, by group, private creator and element within the block.
-
-    Those of Table E.3.10-1, whose disposition is `k`, and those of TCIA's knowledge base.
-    """
-    safe = {
-        (int(group, 16), creator, int(element, 16)): Safe(disposition, tuple(vrs))
-        for creator, group, elements in facts("tcia_private.json")["rows"]
-        for element, (disposition, *vrs) in ((element, said.split()) for element, said in elements.items())
-    }
-    for group, creator, element, vr, _ in facts("safe_private.json")["rows"]:
-        safe[int(group, 16), creator, int(element, 16)] = Safe("k", (vr,))
-    return safe
-
-
-@cache
-def safe_creators() -> frozenset[str]:
-    """The private creators of those elements: names of products, and no person's."""
-    return frozenset(creator for _, creator, _ in safe_private())
-
-
-def facts(name: str) -> dict[str, Any]:
-    """Read a file of facts: its `rows`, and which table, edition or date, and sources they are of."""
-    content: dict[str, Any] = json.loads((HERE / name).read_text(encoding="ascii"))
-    return content
 
 
 def listed_vr(tag: int) -> str | None:

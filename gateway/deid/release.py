@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from gateway.deid.identity import Identity
-from gateway.deid.plan import safe_creators
+from gateway.deid.tables import safe_creators
 from gateway.deid.traces import holds_day, uids_in, uids_in_bytes
 from gateway.deid.values import Element, elements_of, text_of
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from gateway.deid.plan import Action, facts
+from gateway.deid.plan import Action
+from gateway.deid.tables import facts
 from gateway.deid.values import elements_of, make, read
 
 CONCEPT_NAMES: Final = 0x0040A043

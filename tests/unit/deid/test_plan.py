@@ -6,8 +6,9 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import tag_for_keyword
 
 from gateway.deid import generate
-from gateway.deid.plan import Action, Plan, Safe, facts, safe_private, table
+from gateway.deid.plan import Action, Plan
 from gateway.deid.profile import OPTIONS, PIXEL_OPTIONS, Profile, load_profile
+from gateway.deid.tables import Safe, facts, safe_private, table
 from gateway.errors import ConfigurationError
 
 ADDED = """

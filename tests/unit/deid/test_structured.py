@@ -4,8 +4,9 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from gateway.deid.plan import Action, facts
+from gateway.deid.plan import Action
 from gateway.deid.structured import ContentItems, table
+from gateway.deid.tables import facts
 from tests.unit.deid.objects import KEY, header
 from tests.unit.deid.passage import code, file, found, item, profile_of, taken
 
