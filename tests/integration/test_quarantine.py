@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, EncapsulatedPDFStorage
+from pydicom.encaps import encapsulate
+from pydicom.uid import DeflatedExplicitVRLittleEndian, EncapsulatedPDFStorage, JPEGBaseline8Bit
 
 from gateway.archive import Source
 from gateway.deid.keys import derive
@@ -147,6 +149,17 @@ async def test_deflated_ones_are_kept_as_they_came(guarded):
     assert (await guarded.archive.ingest(stream(content), Source("import"))).failure is not None
     ((_, sealed),) = await kept(guarded)
     assert sealed == content
+
+
+async def test_pictures_that_nobody_can_look_into(guarded):
+    """Refused after all of it had come, when its picture was to be looked at."""
+    ds = ct(BurnedInAnnotation="YES", PixelData=encapsulate([os.urandom(6 << 20)]))
+    ds["PixelData"].is_undefined_length = True
+    content = part10(ds, JPEGBaseline8Bit)
+    outcome = await guarded.archive.ingest(stream(content), Source("dimse", "US1"))
+    assert outcome.status == 422, outcome
+    ((entry, sealed),) = await kept(guarded)
+    assert (entry.reason, sealed) == (outcome.reason, content)
 
 
 async def test_headers_that_are_too_large(open_archive, tmp_path):
