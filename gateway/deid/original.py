@@ -114,7 +114,7 @@ class Before:
         ]
         if any(_text(elements.get(tag), _UTF8, "UI") != text for tag, _, text in replaced):  # else UIDs are retained
             found |= {name: text for _, name, text in replaced}
-            uids = [one for one in self._uids if uid(one) != one and one not in self._names]
+            uids = [one for one in self._uids if one not in self._names and uid(one) != one]
             if uids:
                 found["uids"] = uids[:_MAX_UIDS]
         return orjson.dumps(found) if found else b""
