@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import logging
 import os
 import secrets
 from datetime import timedelta
@@ -14,21 +15,39 @@ from typing import Any
 from gateway import demo
 from gateway.assignment import Keys
 from gateway.auth.tokens import Tokens
+from gateway.config import Settings
+from gateway.deid import ocr
 from gateway.deid.keys import check_value
 from gateway.errors import ConfigurationError
 from gateway.store import driver
-from gateway.wiring import Core
+from gateway.wiring import Core, named_profiles
+
+logger = logging.getLogger(__name__)
 
 _LINK_VALID = timedelta(hours=12)
+#: Options that look for text in pictures.
+_READING = frozenset({"clean-pixel-data", "clean-graphics"})
 
 
 async def open_archive(core: Core, keys: Keys, *, with_demo: bool) -> str:
     """Make an archive ready for the processes that serve it; return the one-time link, empty with auth.mode none."""
     await check_keys(core, keys)
+    await asyncio.to_thread(_say_what_is_off, core.settings)
     link = await _sign_in_link(core)
     if with_demo:
         await demo.load(core.archive)
     return link
+
+
+def _say_what_is_off(settings: Settings) -> None:
+    """Warn that profiles ask for OCR, if it is not there."""
+    profiles = [profile.name for profile in named_profiles(settings) if profile.options & _READING]
+    if profiles and not ocr.is_installed():
+        logger.warning(
+            "%s The profiles %s refuse pictures that are likely to show text, and remove overlays.",
+            ocr.INSTALL,
+            ", ".join(profiles),
+        )
 
 
 async def check_keys(core: Core, keys: Keys) -> None:

@@ -12,7 +12,7 @@ from gateway.archive import Archive
 from gateway.assignment import Keys
 from gateway.audit import Audit
 from gateway.config import Settings
-from gateway.deid.profile import load_profile
+from gateway.deid.profile import Profile, load_profile
 from gateway.identities import Identities
 from gateway.intake.rewrite import quiet_pydicom
 from gateway.store import driver
@@ -67,17 +67,22 @@ def generations_file(settings: Settings) -> Path | None:
     return None if settings.mongodb.uri else settings.data.dir / "catalogue.generations"
 
 
-def _check_profiles(settings: Settings) -> None:
-    """Read every profile that the settings name, so that a fault in one shows before the first object comes."""
-    for name in {settings.ingest.profile, *settings.ingest.sources.values()}:
-        load_profile(name, settings.deid.profiles_dir)
+def named_profiles(settings: Settings) -> list[Profile]:
+    """Read every profile that the settings name, so that a fault in one shows before the first object comes.
+
+    Raises
+    ------
+    ConfigurationError : naming the file and the key.
+    """
+    names = {settings.ingest.profile, *settings.ingest.sources.values()}
+    return [load_profile(name, settings.deid.profiles_dir) for name in sorted(names)]
 
 
 @asynccontextmanager
 async def open_core(settings: Settings, uri: str, keys: Keys) -> AsyncIterator[Core]:
     """Connect to the catalogue at `uri` and to the object store; raise ConfigurationError or Unavailable."""
     quiet_pydicom()
-    await asyncio.to_thread(_check_profiles, settings)
+    await asyncio.to_thread(named_profiles, settings)
     scheme = Scheme(settings.search.extra_keys)
     workers = Workers()
     connection = driver.connect(settings.mongodb, uri)

@@ -9,6 +9,7 @@ from gateway.assignment import Keys
 from gateway.config import Settings, load
 from gateway.deid.profile import DOCUMENTS, OPTIONS, SHIPPED, load_profile
 from gateway.deid.workitems import WorkitemDeidentifier
+from gateway.doctor import checks
 from gateway.errors import ConfigurationError
 from gateway.wiring import open_core
 from tests.unit.deid.objects import KEY, bundled
@@ -65,6 +66,14 @@ def test_workitems_find_them(folder: Path) -> None:
     assert WorkitemDeidentifier.load("site", KEY, folder) is not None
     with pytest.raises(ConfigurationError):
         WorkitemDeidentifier.load("site", KEY)
+
+
+def test_the_doctor_reads_them(folder: Path, tmp_path: Path) -> None:
+    found = {check.name: check for check in checks(settings(tmp_path, folder, "site", other="basic"))}
+    assert (found["profiles"].works, found["profiles"].text) == (True, "basic, site")
+    found = {check.name: check for check in checks(settings(tmp_path, folder, "nowhere"))}
+    assert not found["profiles"].works
+    assert found["profiles"].needed
 
 
 @pytest.mark.parametrize(
