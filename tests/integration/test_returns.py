@@ -26,7 +26,10 @@ from tests.samples import part10
 
 RETURNS = "/api/v1/returns"
 SECRETS = ("Quixote", "Alonso", "4711", "Cervantes", "ACC77")
-pytestmark = pytest.mark.filterwarnings("ignore:The string:UserWarning")  # a pseudonym is an unlikely name
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The string:UserWarning"),  # a pseudonym is an unlikely name
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # pynetdicom leaves a socket open
+]
 
 
 @pytest.fixture
@@ -220,7 +223,6 @@ async def test_who_lacks_the_right_is_turned_away_and_noted(core, study, remotes
         ({"to": "down"}, 502),
     ],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom forgets to close a socket
 async def test_what_cannot_be_done_is_said(core, study, remotes, body, expected):
     client, _, images, _ = study
     headers = await as_user(core, "reidentify")

@@ -23,6 +23,8 @@ from gateway.workers import Workers
 from tests.integration.dimse_support import storescp
 from tests.samples import ct
 
+#: pynetdicom leaves a socket open when the other side is gone.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 NATIVE = Offer(CTImageStorage, ExplicitVRLittleEndian)
 
 
@@ -169,7 +171,6 @@ async def test_a_status_is_given_back(workers):
                 assert await peer.store(NATIVE, ds.SOPInstanceUID, pieces(encoded(ds))) == 0xA700
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom forgets to close a socket
 async def test_who_cannot_be_reached(workers):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
