@@ -105,6 +105,11 @@ class Archive:
         #: Makes de-identified copies of what is stored, whatever profile it was stored under.
         self.anonymizer = Anonymizer(key, workers.run, cleaner)
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether pictures are looked at on their way in, one after the other: senders wait for minutes."""
+        return self._cleaning.is_busy
+
     def for_source(self, source: Source) -> BoundArchive:
         """The archive as objects from `source` enter it."""
         return BoundArchive(self, source)

@@ -118,7 +118,13 @@ async def _serve_http(assignment: Assignment, core: Core) -> None:
 async def _serve_dicom(assignment: Assignment, core: Core) -> None:
     listener = socket.socket(fileno=assignment.listener)
     _announce(assignment)
-    await scp.run(listener, assignment.settings, lambda title: core.archive.for_source(Source("dimse", title)))
+    archive = core.archive
+    await scp.run(
+        listener,
+        assignment.settings,
+        lambda title: archive.for_source(Source("dimse", title)),
+        lambda: archive.is_looking,
+    )
 
 
 async def _dispatch(assignment: Assignment, core: Core) -> None:

@@ -97,7 +97,7 @@ class PixelCleaner:
         Raises
         ------
         Refusal : if the picture is likely to show identity and cannot be cleaned for sure.
-        Unavailable : if that takes too long, or others are examined for too long.
+        Unavailable : if that takes too long, once it is its turn.
         """
         known = await self._run(_assess, header)
         if known.risk is Risk.NONE or not frames:
@@ -107,7 +107,7 @@ class PixelCleaner:
                 raise Refusal(ocr.INSTALL)
             return Redaction(known.blank)
         try:
-            async with asyncio.timeout(_MAX_SECONDS), self._turn:
+            async with self._turn, asyncio.timeout(_MAX_SECONDS):
                 return await self._look(self._finder, header, frames, read, known)
         except TimeoutError as exc:
             raise Unavailable("Looking for text in the picture took too long.") from exc

@@ -27,7 +27,8 @@ class Host:
     """What the associations of a process have in common.
 
     `services_for` gives the services of a peer with a calling AE title, by command field; `is_full` says whether there
-    are more associations than there may be; `count` is called when there may be more or fewer that count.
+    are more associations than there may be; `count` is called when there may be more or fewer that count; `is_looking`
+    tells whether pictures are looked at, for which a request may take longer than `network_timeout_s`.
     """
 
     settings: DicomSettings
@@ -36,6 +37,7 @@ class Host:
     count: Callable[[], None]
     buffer: memoryview
     memory: Memory
+    is_looking: Callable[[], bool] = lambda: False
 
 
 class Association:
@@ -144,6 +146,6 @@ class Association:
             self._limit = None
 
     def _give_up(self) -> None:
-        """End the request that takes too long."""
-        if self._limit is not None:
+        """End the request that takes too long, unless pictures are looked at and its peer still waits."""
+        if self._limit is not None and not (self.counts and self._host.is_looking()):
             self._limit.reschedule(asyncio.get_running_loop().time())

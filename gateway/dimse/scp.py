@@ -29,13 +29,19 @@ _BUFFER_BYTES = 1 << 20
 _MAX_UNREAD_BYTES = 192 << 20
 
 
-async def run(listener: socket.socket, settings: Settings, archive_for: Callable[[str], Archive]) -> None:
+async def run(
+    listener: socket.socket,
+    settings: Settings,
+    archive_for: Callable[[str], Archive],
+    is_looking: Callable[[], bool] = lambda: False,
+) -> None:
     """Serve associations until cancelled, then finish the instances under way.
 
     Parameters
     ----------
     listener : bound, listening and not blocking; it stays open. As many processes share it as there are HTTP workers.
     archive_for : gives the archive as the peer with a calling AE title may use it.
+    is_looking : tells whether pictures are looked at, for which a request may take longer.
     """
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # it logs values as they came
     data, processes = settings.data.dir, settings.http.workers
@@ -43,7 +49,7 @@ async def run(listener: socket.socket, settings: Settings, archive_for: Callable
         contextlib.closing(Shares(data / "dicom.connections", processes)) as connections,
         contextlib.closing(Shares(data / "dicom.associations", processes)) as counted,
     ):
-        associations = _Associations(settings, archive_for, connections, counted)
+        associations = _Associations(settings, archive_for, is_looking, connections, counted)
         try:
             await associations.accept(listener)
         finally:
@@ -57,7 +63,12 @@ class _Associations:
     """
 
     def __init__(
-        self, settings: Settings, archive_for: Callable[[str], Archive], connections: Shares, counted: Shares
+        self,
+        settings: Settings,
+        archive_for: Callable[[str], Archive],
+        is_looking: Callable[[], bool],
+        connections: Shares,
+        counted: Shares,
     ) -> None:
         self._max = settings.dicom.max_associations
         self._connections = connections
@@ -70,7 +81,7 @@ class _Associations:
             return {Field.ECHO_RQ: echo, Field.STORE_RQ: store}
 
         buffer, memory = memoryview(bytearray(_BUFFER_BYTES)), Memory(_MAX_UNREAD_BYTES // settings.http.workers)
-        self._host = Host(settings.dicom, services, self._is_full, self._count, buffer, memory)
+        self._host = Host(settings.dicom, services, self._is_full, self._count, buffer, memory, is_looking)
 
     async def accept(self, listener: socket.socket) -> None:
         """Begin one for each connection. Above the limit they are rejected for now; far above we just close."""

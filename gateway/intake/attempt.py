@@ -15,7 +15,7 @@ from dicomweb.ports import StoreOutcome
 from dicomweb.resource import Level
 from gateway.deid.original import context_of
 from gateway.intake.cleaning import Cleaning
-from gateway.intake.header_memory import HeaderMemory, Lease
+from gateway.intake.header_memory import LOOKING_WAIT_S, HeaderMemory, Lease
 from gateway.intake.keeping import Keeper, Kept
 from gateway.intake.source import Buffer, ByteSource, Short
 from gateway.intake.stored import StoredHeader, sent_names
@@ -74,6 +74,7 @@ class Ingest:
             return await self._store(source, lease, taking, kept)
         except Suspect as suspect:
             header = suspect.header
+        lease.wait_s = LOOKING_WAIT_S
         taking.sent = await self.workers.run_store(sent_names, header)
         picture = await self.cleaning.picture(header, source, self.treatment, taking.study_uid)
         where, digests = picture.taking.stored.resource, picture.taking.digests

@@ -30,6 +30,12 @@ class Cleaning:
         self._cleaner = cleaner
         self._workers = workers
         self._max_bytes = max_bytes
+        self._open = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a picture is looked at."""
+        return self._open > 0
 
     async def picture(self, header: Header, source: ByteSource, treatment: Treatment, study_uid: str | None) -> Picture:
         """Take all that follows a header.
@@ -56,7 +62,11 @@ class Cleaning:
         async def read(number: int) -> tuple[np.ndarray, str]:
             return await self._workers.run_through(picture.decoded, number)
 
-        redaction = await self._cleaner.examine(picture.original, picture.frames.count, read)
+        self._open += 1
+        try:
+            redaction = await self._cleaner.examine(picture.original, picture.frames.count, read)
+        finally:
+            self._open -= 1
         if redaction.blanks or not picture.header.encoding.little:
             remade = await self._workers.run_through(Remade, picture, redaction)
             header, attributes, pieces = remade.header, remade.attributes, self._frames(remade, picture.frames.count)

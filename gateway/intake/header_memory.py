@@ -14,6 +14,8 @@ from dicomweb.errors import Unavailable
 #: Smaller headers, nearly all, are not counted.
 LARGE_BYTES = 4 << 20
 _WAIT_S = 30.0
+#: For whom pictures are looked at meanwhile, one after the other.
+LOOKING_WAIT_S = 900.0
 _AT_ONCE: AbstractAsyncContextManager[None] = nullcontext()
 
 
@@ -36,7 +38,7 @@ class HeaderMemory:
         if size <= before:
             return
         try:
-            async with asyncio.timeout(_WAIT_S), self._changed:
+            async with asyncio.timeout(lease.wait_s), self._changed:
                 await self._changed.wait_for(lambda: self._has_room(lease, size))
         except TimeoutError:
             raise Unavailable("Too many large headers are on their way in; try again shortly.") from None
@@ -63,6 +65,8 @@ class Lease:
 
     def __init__(self, memory: HeaderMemory) -> None:
         self._memory = memory
+        #: How long to wait for room.
+        self.wait_s = _WAIT_S
 
     async def grow(self, size: int) -> None:
         """The header has `size` bytes by now; wait for room if it is large, or raise Unavailable."""

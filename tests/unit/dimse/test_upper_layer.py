@@ -91,3 +91,31 @@ async def test_an_association_can_be_ended_before_it_is_connected():
     association.end(at_once=False)
     association.end(at_once=True)
     assert association._ending
+
+
+async def test_a_request_may_take_longer_while_pictures_are_looked_at() -> None:
+    looking = [True]
+    host = Host(
+        DicomSettings(),
+        lambda _: {},
+        lambda: False,
+        lambda: None,
+        memoryview(bytearray(16)),
+        Memory(0),
+        lambda: looking[0],
+    )
+    association = Association(host, "peer")
+    async with asyncio.timeout(None) as limit:
+        association._limit = limit
+        association._upper.state = State.ESTABLISHED
+        association._give_up()
+        assert limit.when() is None
+        association._upper.state = State.CLOSING  # nobody waits any more
+        association._give_up()
+        assert limit.when() is not None
+        limit.reschedule(None)
+        association._upper.state, looking[0] = State.ESTABLISHED, False
+        association._give_up()
+        assert limit.when() is not None
+        limit.reschedule(None)
+        await asyncio.sleep(0)
