@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import secrets
 import signal
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -309,6 +311,7 @@ class RunnerUnavailable(Exception):
 
 def _remote(task: Task) -> Iterator[Event | TaskResult | RunFailed | RunCancelled]:
     """Run a task in a Ray worker: its events, then its outcome. The plugin has a thread; this one feeds Ray."""
+    _hush()
     events: queue.SimpleQueue[Event | TaskResult | RunFailed | RunCancelled] = queue.SimpleQueue()
     cancelled = threading.Event()
 
@@ -334,6 +337,13 @@ def _remote(task: Task) -> Iterator[Event | TaskResult | RunFailed | RunCancelle
         cancelled.set()
         plugin.join()  # the owner kills this worker if it takes too long
         raise
+
+
+def _hush() -> None:
+    """Have libraries say nothing in this worker: what they warn of quotes values, and Ray keeps it in files."""
+    warnings.showwarning = lambda *_, **__: None
+    for name in ("pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _follow(generator: Any, report: Callable[[Event], None], cancelling: threading.Event) -> TaskResult:

@@ -22,7 +22,7 @@ from ray_plugins.session import ray_processes, short_folder
 from ray_plugins.testing import Phantom
 
 PLUGINS = '''
-import os, time
+import logging, os, sys, time, warnings
 from ray_plugins.sdk import Accepts, PluginError, Result, plugin
 
 @plugin(name="act", title="Acts as told", version="1.0.0", accepts=Accepts("CT"))
@@ -42,6 +42,10 @@ def act(volume, context, how: str = "well") -> Result:
         raise KeyError("unforeseen")
     if how == "death":
         os.kill(os.getpid(), 9)
+    if how == "quoting":
+        logging.getLogger("pydicom").warning("Invalid value for VR DA: 'Quibblethwaite'")
+        warnings.warn("The string 'Quibblethwaite' is unlikely to be a name", stacklevel=1)
+        sys.stderr.write("said on purpose\\n")
     if how == "flood":
         for number in range(10_000):
             context.log("line %d", number)
@@ -144,6 +148,18 @@ async def test_a_fault_is_one_sentence_and_its_traceback_is_in_the_log_only(runn
         await handle.result()
     assert any("acting.py" in line for line in lines)
     assert lines[-1] == "KeyError: 'unforeseen'"
+
+
+async def test_what_libraries_quote_is_in_no_file(runner: RayRunner, series) -> None:
+    """Ray keeps what a worker writes: a plugin's own words, and not the warnings of what it reads with."""
+    await (await runner.submit(task(series, "quoting"))).result()
+    logs = runner.temp_dir / "session_latest" / "logs"
+
+    def written(text: bytes) -> bool:
+        return any(text in file.read_bytes() for file in logs.rglob("*") if file.is_file())
+
+    await until(lambda: written(b"said on purpose"))
+    assert not written(b"Quibblethwaite")
 
 
 async def test_a_killed_worker_is_a_failure_that_may_be_tried_again(runner: RayRunner, series) -> None:
