@@ -24,6 +24,7 @@ from gateway.store.embedded import EmbeddedMongo
 from gateway.wiring import Core, open_core
 
 OUTCOMES = "outcomes.json"
+_AT_ONCE = 4
 #: The default profile with one more option, as whoever needs diffusion weights of private attributes would have it.
 SAFE_PRIVATE = "research-safe-private"
 
@@ -61,15 +62,29 @@ async def opened(profile: str, key: bytes) -> AsyncIterator[Core]:
 
 async def take(core: Core, source: Path, target: Path) -> dict[str, str]:
     """Store every file of a folder, write what is kept of it into another, and tell what became of each."""
-    outcomes = {}
-    for path in sorted(source.glob("*.dcm")):  # noqa: ASYNC240 - nothing else runs
-        outcome = await core.archive.ingest(_content(path.read_bytes()), Source("import"))
-        outcomes[path.name] = outcome.reason if outcome.stored is None else ""
-        if outcome.stored is not None:
-            (instance,) = await core.archive.instances(outcome.stored)
-            (target / path.name).write_bytes(await core.archive.open(instance).read())
+    outcomes: dict[str, str] = {}
+    waiting = iter(sorted(source.glob("*.dcm")))  # noqa: ASYNC240 - nothing else runs
+
+    async def work() -> None:
+        for path in waiting:
+            outcomes[path.name] = await _take(core, path, target)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_AT_ONCE):
+            group.create_task(work())
     (target / OUTCOMES).write_text(json.dumps(outcomes, ensure_ascii=False))
     return outcomes
+
+
+async def _take(core: Core, path: Path, target: Path) -> str:
+    """Store one file and write what is kept of it; return why it is not, if so."""
+    data = path.read_bytes()  # noqa: ASYNC240 - nothing else runs
+    outcome = await core.archive.ingest(_content(data), Source("import"))
+    if outcome.stored is None:
+        return outcome.reason
+    (instance,) = await core.archive.instances(outcome.stored)
+    (target / path.name).write_bytes(await core.archive.open(instance).read())
+    return ""
 
 
 async def _content(data: bytes) -> AsyncIterator[bytes]:

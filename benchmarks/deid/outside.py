@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from ray_plugins.session import short_folder
 from tests import leaks
 from tests.conftest import running
 from tests.leaks import Place
@@ -16,7 +17,6 @@ def search(folder: Path) -> dict[str, tuple[int, int]]:
     """Drive a person in by every way, at log level debug; tell of each sort of place how many there are and leak."""
     settings = {
         "ISTHMUS_LOG__LEVEL": "debug",
-        "ISTHMUS_RAY__ENABLED": "false",
         "ISTHMUS_QUARANTINE__DIR": str(folder / "data" / "quarantine"),
     }
     print("outside the objects: a gateway is driven", file=sys.stderr, flush=True)
@@ -26,6 +26,7 @@ def search(folder: Path) -> dict[str, tuple[int, int]]:
             drive.everything()
             drive.places += leaks.processes(gateway.process.pid)
             drive.places += leaks.folder(gateway.data, "files while it runs", without="mongo")
+            drive.places += leaks.folder(short_folder(gateway.data / "ray"), "Ray")
         drive.places += leaks.database(leaks.internal_user(gateway.data))
     drive.places += leaks.folder(gateway.data, "files")
     drive.places.append(Place("log", "standard error", gateway.log.read_bytes()))

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from benchmarks.deid.people import plain
 from benchmarks.deid.planting import LIMITS, Planter, items
-from gateway.deid.plan import table
+from gateway.deid.tables import table
 
 #: A sequence that Table E.1-1 does not list, in which its attributes occur once more.
 UNLISTED = 0x00189301
