@@ -4,6 +4,7 @@ A gateway at log level debug takes a made-up person in by every way, good and ba
 searched for their names, numbers, dates and UIDs.
 """
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drive, Gateway]:
             drive.places += leaks.folder(gateway.data, "files while it runs", without="mongo")
             drive.places += leaks.folder(short_folder(gateway.data / "ray"), "Ray")
         drive.places += leaks.database(leaks.internal_user(gateway.data))
+    shutil.rmtree(short_folder(gateway.data / "ray"), ignore_errors=True)
     drive.places += leaks.folder(gateway.data, "files")
     drive.places.append(Place("log", "standard error", gateway.log.read_bytes()))
     return drive, gateway
