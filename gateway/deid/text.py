@@ -33,6 +33,7 @@ _PATTERNS: Final = re.compile(
     | (?<!\w)(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}(?!\w)                  # the address of a network card
     | (?:&\#x?[0-9a-f]{{1,7}};?)+ | (?:%[0-9a-f]{{2}}){{2,}}                 # letters as HTML and URLs escape them
     | (?<!\w)[a-z](?:[\W_]{{1,3}}[a-z](?![a-z\d])){{3,}}                    # letters that spell a word
+    | (?<!\w)\d(?:[\W_]{{1,3}}\d(?!\w)){{5,}}                               # digits that spell a number
     | (?<![\d.])\d{{1,3}}(?:\.\d{{1,3}}){{2}}\.\d{{2,3}}(?![\d.])          # an IPv4 address, not a version
     | (?P<run>\+?\(?\d{{2,4}}\)?(?:[\s./-]{{1,2}}\(?\d{{2,4}}\)?){{2,}})       # telephone and social security numbers
     | (?<![\w-])[a-z]{{1,3}}-\d{{3,4}}-[a-z]{{1,3}}(?![\w-])                    # the plate of a car

@@ -42,7 +42,7 @@ _PIXELS: Final = 0x7FE0
 
 _DEFERRED: Final = frozenset({Action.CLEAN, Action.CODE, Action.CODE_STRING})
 _ANONYMIZED: Final = "ANONYMIZED"
-_DUMMIES: Final[dict[str, str | bytes]] = {
+_DUMMIES: Final[dict[str, str | bytes | int]] = {
     "AS": "000Y",
     "DA": "19000101",
     "DT": "19000101",
@@ -51,6 +51,8 @@ _DUMMIES: Final[dict[str, str | bytes]] = {
     "IS": "0",
     "UR": "about:blank",
     **dict.fromkeys(("OB", "OW", "UN"), b"\0\0"),
+    **dict.fromkeys(("OF", "OD", "OL", "OV"), bytes(8)),
+    **dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"), 0),
 }
 _NO_BIRTH_DATE: Final = "19000101"
 _NUMBER_CHARACTERS: Final = frozenset("0123456789+-.eE \\")
@@ -214,19 +216,20 @@ class Treatment:
         if not element.value:
             return
         text = text_of(element, encodings, vr)
+        seen = legible(text)
         if action is Action.CLEAN:
-            result = map_values(text, vr, self._cleaned)
+            result = map_values(seen, vr, self._cleaned)
         elif action is Action.CODE_STRING:
-            result = map_values(text, vr, lambda value: self._deid.codes.code_string(value, self._identity))
+            result = map_values(seen, vr, lambda value: self._deid.codes.code_string(value, self._identity))
         else:
-            result = self._code(ds, element.tag, text)
+            result = self._code(ds, element.tag, seen)
         if result != text or not text.isascii() or element.VR == "UN":
             put_text(ds, element, result, vr)
 
     def _cleaned(self, value: str) -> str:
         cleaner = self._deid.cleaner
         # A UID may hold a date: mapped first, it still names what it named.
-        return cleaner(self._identity.mask(cleaner.with_mapped_uids(legible(value))))
+        return cleaner(self._identity.mask(cleaner.with_mapped_uids(value)))
 
     def _checked_number(self, text: str) -> str | None:
         """Return a DS or IS value if it is one, and none of the patient's own."""
@@ -239,7 +242,7 @@ class Treatment:
         if tag == _DESIGNATOR:
             return self._deid.codes.scheme(text)
         if tag == _CODE_MEANING:
-            return self._deid.codes.meaning(legible(text), read(ds, _DESIGNATOR), self._identity)
+            return self._deid.codes.meaning(text, read(ds, _DESIGNATOR), self._identity)
         return self._deid.codes.value(text, read(ds, _DESIGNATOR), self._identity)
 
 

@@ -99,8 +99,9 @@ def _writable(ds: Dataset) -> Dataset:
         try:
             _encoded(one)
             safe[tag] = item
-        except Exception as exc:
+        except Exception:  # noqa: BLE001 - whatever pydicom raises
             if not isinstance(raw, bytes):
-                raise NotDicom("The DICOM data set holds an element that cannot be encoded.") from exc
+                # `from None`: the text of the cause may quote values.
+                raise NotDicom("The DICOM data set holds an element that cannot be encoded.") from None
             safe[tag] = DataElement(tag, "UN", raw)
     return safe
