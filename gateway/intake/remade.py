@@ -34,7 +34,6 @@ from gateway.intake.picture import Picture
 from gateway.intake.pixels import UNDEFINED, PixelElement
 from gateway.intake.source import Buffer
 
-_PIXEL_DATA: Final = 0x7FE00010
 _MAX_NATIVE_BYTES: Final = (1 << 32) - 2  # the length of an element has 32 bits
 _PIECE_BYTES: Final = 1 << 20
 _NATIVE, _DEFAULT = str(ExplicitVRLittleEndian), str(HTJ2KLossless)
@@ -60,8 +59,9 @@ class Remade:
         length = UNDEFINED if self._syntax != _NATIVE else len(self._first) * picture.frames.count
         if self._syntax == _NATIVE and length > _MAX_NATIVE_BYTES:
             raise Refusal(_UNENCODABLE)
-        self._is_odd = length % 2 == 1
-        element = PixelElement(_PIXEL_DATA, "", length)
+        before = picture.header.pixels
+        assert before is not None  # noqa: S101 - there is a picture
+        element = PixelElement(before.tag, "", length)
         #: The header of the instance as it came, but for its pixel data.
         self.header: Header = dataclasses.replace(picture.header, transfer_syntax_uid=self._syntax, pixels=element)
 
@@ -130,9 +130,7 @@ class Remade:
     @property
     def end(self) -> bytes:
         """What comes after the last frame."""
-        if self._syntax != _NATIVE:
-            return transcode.SEQUENCE_END
-        return b"\0" if self._is_odd else b""
+        return b"" if self._syntax == _NATIVE else transcode.SEQUENCE_END
 
 
 def unchanged(picture: Picture) -> tuple[Header, Iterator[Buffer]]:

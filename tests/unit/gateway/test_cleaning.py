@@ -222,6 +222,18 @@ async def test_bytes_after_the_last_frame_are_let_go() -> None:
     assert len(dcmread(BytesIO(data)).PixelData) == FRAMES * ROWS * COLUMNS
 
 
+@pytest.mark.parametrize("boxes", [(), (BOX,)])
+async def test_native_frames_of_an_odd_length_are_padded(boxes: tuple[Box, ...]) -> None:
+    ds = us("8", ExplicitVRLittleEndian, NumberOfFrames=1, Rows=39, Columns=59)
+    ds.PixelData = bytes(range(1, 60)) * 39 + b"\0"
+    ds["PixelData"].VR = "OB"
+    taking, data = await cleaned(part10(ds), Finder(*boxes))
+    stored = dcmread(BytesIO(data))
+    assert len(stored.PixelData) == 39 * 59 + 1
+    assert stored.PixelData[-60:] == ds.PixelData[-60:]
+    assert taking.size == len(data)
+
+
 def lying(**changes: object) -> bytes:
     return part10(us("8", ExplicitVRLittleEndian, **changes))
 
