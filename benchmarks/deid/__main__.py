@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,20 +24,26 @@ from benchmarks.deid.score import DCIODVFY, Scorer
 _KEPT = tools.ROOT / "benchmarks" / "out" / "deid"
 _PAGE = tools.ROOT / "docs" / "deidentification-benchmark.md"
 _QUICK_PATIENTS = (0, 6, 10)
-_STEPS = ("score", "canaries", "outside", "probes", "throughput")
+#: What each step finds.
+_STEPS = {
+    "score": ("scores",),
+    "canaries": ("canaries", "groups"),
+    "outside": ("outside",),
+    "probes": ("probes",),
+    "throughput": ("pace",),
+}
 
 
 def main() -> int:
     """Run; 0 when all could be measured, 1 if a step failed."""
     options = _options()
     kept = _KEPT.with_suffix(".quick" if options.quick else ".full")
-    results = _kept(kept) if options.only != _STEPS else None
-    results = results or Results()
-    results.date, results.facts = f"{datetime.now(UTC):%Y-%m-%d}", _facts()
+    results = Results(f"{datetime.now(UTC):%Y-%m-%d}", _facts())
     failed = False
     with tempfile.TemporaryDirectory(prefix="isthmus-bench-deid-") as scratch:
         folder = Path(scratch)
-        corpus = generate(folder / "corpus", patients=_QUICK_PATIENTS if options.quick else None)
+        patients = _QUICK_PATIENTS if options.quick else options.patients
+        corpus = generate(folder / "corpus", patients=patients)
         if options.key:
             save_key(corpus)
             shutil.copy(corpus.folder.with_suffix(".answers.db"), options.key)
@@ -53,26 +60,32 @@ def main() -> int:
             except Exception as exc:  # noqa: BLE001 - the other steps do not depend on it, and the page says so
                 print(f"benchmarks.deid: {name} failed: {type(exc).__name__}: {exc}", file=sys.stderr)
                 failed = True
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_bytes(pickle.dumps(results))
+    results = _joined(results, kept, options.only)
     options.page.write_text(document(results), encoding="utf-8")
     print(f"{options.page} is written", file=sys.stderr)
     return int(failed)
 
 
-def _kept(file: Path) -> Results | None:
-    """What an earlier run found: steps that are not run again stay as they were."""
-    return pickle.loads(file.read_bytes()) if file.exists() else None
+def _joined(results: Results, file: Path, steps: Sequence[str]) -> Results:
+    """What was found now and, of the other steps, by an earlier run; all of it is kept in a file."""
+    if file.exists() and set(steps) != set(_STEPS):
+        earlier: Results = pickle.loads(file.read_bytes())
+        found = {name: getattr(results, name) for step in steps for name in _STEPS[step]}
+        results = replace(earlier, date=results.date, facts=results.facts, **found)
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(pickle.dumps(results))
+    return results
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.deid", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the patients, without the longest steps")
     parser.add_argument("--only", type=_named, help=f"some of the steps: {','.join(_STEPS)}")
+    parser.add_argument("--patients", type=_numbers, help="some of the 30 patients: 0,5,11")
     parser.add_argument("--page", type=Path, default=_PAGE, help="where the page goes")
     parser.add_argument("--key", type=Path, help="where the answer key goes, as SQLite")
     options = parser.parse_args()
-    options.only = options.only or (("score", "canaries") if options.quick else _STEPS)
+    options.only = options.only or (("score", "canaries") if options.quick else tuple(_STEPS))
     return options
 
 
@@ -81,6 +94,10 @@ def _named(text: str) -> tuple[str, ...]:
     if unknown := set(chosen) - set(_STEPS):
         raise argparse.ArgumentTypeError(f"there is no {' and no '.join(sorted(unknown))}")
     return chosen
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def _score(results: Results, corpus: Corpus, folder: Path) -> None:

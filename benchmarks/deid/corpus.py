@@ -103,7 +103,7 @@ class _Patient:
     def _picture(self, kind: str, *, text: bool, number: int) -> None:
         """A picture of a kind into which text is burned; what it says of that itself is not always true."""
         ds = BURNED[kind](self._study)
-        says = ("YES", None, "NO")[number % 3] if text else ("NO", None)[number % 2]
+        says = ("YES", None, "NO")[(number + number // len(BURNED)) % 3] if text else ("NO", None)[number % 2]
         if says:
             ds.BurnedInAnnotation = says
         self._write(kind, ds, 8 + text, text=text)
