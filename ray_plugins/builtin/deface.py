@@ -170,7 +170,7 @@ def deface(
     context.log("%.0f ml of tissue were removed", tissue_ml)
     if tissue_ml < MIN_FACE_ML:
         raise PluginError("The field of view holds no face: there is nothing to remove.")
-    result = Result("Defaced").images(
+    result = Result("Removed face").images(
         "Defaced",
         values,
         removed,

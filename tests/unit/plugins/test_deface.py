@@ -49,6 +49,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Head, Result]:
 
 def test_the_face_goes_and_the_brain_stays(case: tuple[Head, Result]) -> None:
     head, result = case
+    assert result.segments == []
     (images,) = result.series
     gone = {part: float(images.changed[getattr(head, part)].mean()) for part in ("nose", "chin", "eyes", "ears")}
     assert gone["nose"] == gone["chin"] == 1
@@ -96,11 +97,10 @@ def test_a_preview_is_a_segmentation_of_the_source() -> None:
     result = deface(Head().volume(), preview=True)
     (segment,) = result.segments
     assert (segment.mask == result.series[0].changed).all()
-    assert deface(Head().volume()).segments == []
 
 
-def upper(head: Head, first: int = 0, last: int | None = None) -> Volume:
-    """The slices of a head from one on, or to another."""
+def part(head: Head, first: int = 0, last: int | None = None) -> Volume:
+    """Some slices of a head."""
     volume = head.volume()
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, 0] * first
@@ -108,14 +108,18 @@ def upper(head: Head, first: int = 0, last: int | None = None) -> Volume:
 
 
 @pytest.mark.parametrize("kind", ["CT", "T1"])
-def test_what_shows_no_head_with_a_face_is_refused(kind: str) -> None:
+def test_a_field_of_view_that_ends_in_the_head_is_refused(kind: str) -> None:
     head = Head(kind=kind)
     with pytest.raises(PluginError, match="holds no face"):
-        deface(upper(head, 36))
+        deface(part(head, 36))
     with pytest.raises(NoBrain):
-        deface(upper(head, 0, 40))  # its upper end is outside
+        deface(part(head, 0, 40))
+
+
+def test_a_slab_and_grains_are_refused() -> None:
+    head = Head()
     with pytest.raises(NoBrain):
-        deface(upper(head, 10, 22))
+        deface(part(head, 10, 22))
     grains = np.random.default_rng(0).normal(300, 300, (40, 60, 60)).astype(np.int16)
     with pytest.raises(NoBrain):
         deface(Volume(grains, head.affine, head.volume().headers))
