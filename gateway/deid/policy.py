@@ -15,6 +15,10 @@ _RAW_DATA: Final = "1.2.840.10008.5.1.4.1.1.66"
 _RECENT: Final = frozenset({"1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.66.8"})
 
 
+_NO: Final = frozenset({"", "NO"})
+_LABELS: Final = frozenset({"LABEL", "OVERVIEW"})
+
+
 class Refusal(Refused):
     """De-identification refuses this object."""
 
@@ -29,9 +33,9 @@ def check_class(sop_class_uid: str, *, has_directory: bool) -> None:
 
 def check_pixels(*, burned_in: str, image_type: str, label_in_image: str, hidden_overlay: bool) -> None:
     """Raise Refusal if the object says that its pixels show identity, or may hide it; what is not NO may be YES."""
-    if _terms(burned_in) - {"NO"}:
+    if burned_in not in _NO and _terms(burned_in) - _NO:
         raise Refusal("The object says that identity is burned into its pixels, which the profile does not clean.")
-    if _terms(label_in_image) - {"NO"} or {"LABEL", "OVERVIEW"} & _terms(image_type):
+    if (label_in_image not in _NO and _terms(label_in_image) - _NO) or _LABELS & _terms(image_type):
         raise Refusal("The image shows the label of a slide.")
     if hidden_overlay:
         raise Refusal("An overlay lies in unused bits of the pixel data.")
