@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -224,7 +225,10 @@ def errors(raw: bytes) -> Counter[str]:
     """The errors that dciodvfy finds in a file, without the values that it quotes."""
     if DCIODVFY is None:
         return Counter()
-    run = subprocess.run([DCIODVFY, "-new"], input=raw, capture_output=True, check=False, timeout=60)
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as file:  # it seeks
+        file.write(raw)
+        file.flush()
+        run = subprocess.run([DCIODVFY, "-new", file.name], capture_output=True, check=False, timeout=60)
     lines = (run.stdout + run.stderr).decode("utf-8", "replace").splitlines()
     return Counter(re.sub(r"<.*?>|'.*?'", "", line) for line in lines if line.startswith("Error"))
 

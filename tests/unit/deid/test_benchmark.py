@@ -10,7 +10,7 @@ import pytest
 from benchmarks.deid import canaries, directly, scan
 from benchmarks.deid.answers import CONSISTENCY, PRIVACY, UTILITY
 from benchmarks.deid.corpus import Corpus, generate
-from benchmarks.deid.score import DCIODVFY, STAMPS, Score, Scorer
+from benchmarks.deid.score import DCIODVFY, STAMPS, Score, Scorer, errors
 from gateway.deid.engine import Deidentifier
 from gateway.deid.profile import Profile, load_profile
 from gateway.intake.file_meta import IMPLEMENTATION_CLASS_UID
@@ -67,6 +67,7 @@ def test_objects_are_as_valid_as_they_were(tmp_path: Path) -> None:
     found = scored(part, tmp_path, load_profile("research"), verify=True)
     assert sum(found.released.values()) > 8
     assert not found.errors
+    assert sum(sum(errors(part.path(entry).read_bytes()).values()) for entry in part.entries) > len(part.entries)
 
 
 def test_kinds_that_are_released(score: Score) -> None:
