@@ -23,6 +23,7 @@ from dicomweb.dicom_json import ESCAPE_GB_2312
 Element: TypeAlias = DataElement | RawDataElement
 
 DEFAULT_ENCODINGS: Final = ("iso8859",)
+_CHARACTER_SET: Final = 0x00080005
 _ESC: Final = b"\x1b"
 _DELIMITERS: Final = {"PN": {0x5C, 0x5E, 0x3D}}
 _TEXT_DELIMITERS: Final = {0x5C, 0x0D, 0x0A, 0x09, 0x0C}
@@ -40,7 +41,7 @@ _FIRST_FORM: Final = "\u2000"
 
 def encodings_of(ds: Dataset, inherited: tuple[str, ...]) -> tuple[str, ...]:
     """Return the Python encodings that (0008,0005) of a data set or item declares; unknown terms are passed over."""
-    element = ds.get_item(0x00080005)
+    element = elements_of(ds).get(tag_of(_CHARACTER_SET))
     if element is None:
         return inherited
     terms = text_of(element, DEFAULT_ENCODINGS).split("\\")
@@ -65,7 +66,7 @@ def text_of(element: Element, encodings: tuple[str, ...], vr: str = "LO") -> str
 
 def read(ds: Dataset, tag: int, encodings: tuple[str, ...] = DEFAULT_ENCODINGS) -> str:
     """Return the text of an element of `ds`, empty if there is none."""
-    element = ds.get_item(BaseTag(tag))
+    element = elements_of(ds).get(tag_of(tag))
     return "" if element is None else text_of(element, encodings)
 
 

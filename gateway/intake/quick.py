@@ -8,9 +8,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
-from pydicom.charset import default_encoding
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -18,7 +19,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag
 
 from dicomweb.resource import is_uid
-from gateway.deid.values import tag_of
+from gateway.deid.values import elements_of, tag_of
 from gateway.intake.elements import CHARACTER_SET, VRS, Elements, Encodings, Unusual, character_set, element_head
 from gateway.intake.header import SHORT_VRS, Place
 
@@ -28,6 +29,9 @@ _VRS_BY_NAME = {name: vr for vr, name in VRS.items()}
 _ASCII_VRS = frozenset(b"AE AS CS DA DS DT IS TM UI UR".split())
 #: How pydicom reads what is empty.
 _EMPTY: dict[bytes, Any] = {vr: empty_value_for_VR(name, raw=True) for vr, name in VRS.items()}
+_UTF8 = "ISO_IR 192"
+_UTF8_BYTES, _UTF8_CODECS = _UTF8.encode("ascii"), convert_encodings(_UTF8)
+_NUMBER = itemgetter(0)
 _SHORT_HEAD, _LONG_HEAD = struct.Struct("<HH2sH"), struct.Struct("<HH2sHL")
 
 
@@ -55,7 +59,7 @@ def read(data: bytes, places: Iterable[Place], elements: Elements) -> Dataset:
 
 def uid(ds: Dataset, tag: int) -> str:
     """A UID of a data set, its element left undecoded; raise Unusual if it is no plain one."""
-    element = ds.get_item(tag) if tag in ds else None
+    element = elements_of(ds).get(tag_of(tag))
     value = element.value if isinstance(element, RawDataElement) else None
     text = value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
     if not is_uid(text):
@@ -64,23 +68,25 @@ def uid(ds: Dataset, tag: int) -> str:
 
 
 def write(ds: Dataset) -> tuple[bytes, list[Place]]:
-    """Encode a data set whose undecoded text is in the character set that it names; raise Unusual."""
-    encodings = ds.get("SpecificCharacterSet", default_encoding)
-    if ds.original_encoding != (False, True) or ds.original_character_set != ds._character_set:
+    """Encode a data set that says that its text is in UTF-8, undecoded text included; raise Unusual."""
+    elements = elements_of(ds)
+    named = elements.get(tag_of(CHARACTER_SET))
+    if ds.original_encoding != (False, True) or ds.original_character_set != _UTF8_CODECS:
+        raise Unusual
+    if not isinstance(named, RawDataElement) or named.value != _UTF8_BYTES:  # to decode it takes a tenth of the time
         raise Unusual
     out: list[bytes] = []
     places: list[Place] = []
     at = 0
-    elements = ds._dict  # get_item() of each would take as long as all the rest
-    for tag in sorted(map(int, elements)):  # numbers: to compare pydicom's tags takes as long, too
-        element = elements[tag_of(tag)]
+    # by number: to compare pydicom's tags takes as long as all the rest
+    for tag, element in sorted(zip(map(int, elements), elements.values(), strict=True), key=_NUMBER):
         if isinstance(element, RawDataElement):
             if element.is_implicit_VR or not element.is_little_endian:
                 raise Unusual
             content = element.value or b""
             vr, head = _head(tag, element.VR or "", len(content))
         else:
-            vr, head, content = _written(element, encodings)
+            vr, head, content = _written(element)
         out += (head, content)
         start = at + len(head)
         at = start + len(content)
@@ -100,12 +106,12 @@ def _head(tag: int, name: str, length: int) -> tuple[bytes, bytes]:
     return vr, _LONG_HEAD.pack(group, number, vr, 0, length)
 
 
-def _written(element: DataElement, encodings: str | list[str]) -> tuple[bytes, bytes, bytes]:
+def _written(element: DataElement) -> tuple[bytes, bytes, bytes]:
     """VR, header and value of a decoded element."""
     out = DicomBytesIO()
     out.is_little_endian, out.is_implicit_VR = True, False
     try:
-        write_data_element(out, element, encodings)
+        write_data_element(out, element, _UTF8)
     except Exception as exc:
         raise Unusual from exc
     encoded = out.getvalue()
