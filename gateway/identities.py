@@ -5,19 +5,20 @@ Nothing else opens a seal: a table of names and pseudonyms is kept nowhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from dicomweb.errors import NotFound
+from dicomweb.errors import Conflict, NotFound
 from gateway.audit import Audit, Caller, What
-from gateway.deid.original import ISSUER, PATIENT_ID, STUDY_UID, Original, context_of
+from gateway.deid.original import BIRTH_DATE, ISSUER, PATIENT_ID, PATIENT_NAME, STUDY_UID, Original, context_of
 from gateway.deid.reidentify import NotInVault, Truth
 from gateway.deid.uids import Pseudonyms, UidMap
 from gateway.deid.vault import Vault
 from gateway.errors import VaultError
 from gateway.store.seals import Seal, Seals
+from gateway.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,11 @@ class Resealed:
 class Identities:
     """The way back from pseudonyms and issued UIDs, as far as the archive holds the objects."""
 
-    def __init__(self, seals: Seals, vault: Vault, deid_key: bytes, audit: Audit) -> None:
+    def __init__(self, seals: Seals, vault: Vault, deid_key: bytes, audit: Audit, workers: Workers) -> None:
         self._seals = seals
         self._vault = vault
         self._audit = audit
+        self._workers = workers
         #: Tells UIDs that were issued here from others.
         self.uids = UidMap(deid_key)
         self._pseudonyms = Pseudonyms(deid_key)
@@ -65,13 +67,17 @@ class Identities:
         return await self._answered(self._pseudonyms.of_patient(patient_id, issuer), caller)
 
     async def of_study(self, study_uid: str, caller: Caller) -> Person:
-        """Whose study it is, by the UID that was issued for it or by its own; raise NotFound."""
+        """Whose study it is, by the UID issued for it or by its own; raise NotFound, or Conflict if of several."""
         issued = self.uids(study_uid)
-        person = None
-        async for seal, original in self._opened(await self._seals.of_groups([issued, study_uid])):
-            if person is None and PATIENT_ID in original.texts:
-                person = Person(self._pseudonym(seal, original), (Study(seal.study_uid, original),))
-        return await self._told(person, caller, {"study_uid": issued})
+        people: dict[str, Person] = {}
+        for seal, original in await self._opened(await self._seals.of_groups([issued, study_uid])):
+            name = self._patient_of(seal, original)
+            if name:
+                people.setdefault(name, Person(name, (Study(seal.study_uid, original),)))
+        if len(people) > 1:
+            await self._audit.record("identify", "ambiguous", caller, {"study_uid": issued})
+            raise Conflict("The study holds objects of several patients; ask for the pseudonym in the object.")
+        return await self._told(next(iter(people.values()), None), caller, {"study_uid": issued})
 
     async def truth_of(self, ds: Dataset, caller: Caller, issued: Collection[str]) -> Truth:
         """What re-identifying an object of the archive takes; `issued` are all UIDs in it that were issued here.
@@ -79,23 +85,31 @@ class Identities:
         Raises
         ------
         NotInVault : the archive does not hold the original of its study.
+        Conflict : originals of its study, all with the ID of its patient, are of several people.
         """
         study_uid, instance_uid = str(ds.StudyInstanceUID), str(ds.SOPInstanceUID)
         what: What = {"study_uid": self.uids(study_uid), "instance_uid": self.uids(instance_uid)}
+        pseudonym = str(ds.get("PatientID") or "").strip().upper()
         known: dict[str, str] = {}
-        fitting: list[tuple[str, Original]] = []
-        for seals in (self._seals.of_instances, self._seals.of_groups):
-            async for seal, original in self._opened(await seals(sorted({study_uid, *(set(issued) - known.keys())}))):
-                known |= {self.uids(uid): uid for uid in original.all_uids}
-                if seal.study_uid == study_uid and self._is_of(seal, original, ds):
-                    fitting.append((seal.instance_uid, original))
-        await self._audit.record("reidentify", "found" if fitting else "unknown", caller, what)
+        fitting: dict[str, Original] = {}
+        for look_up, more in ((self._seals.of_instances, instance_uid), (self._seals.of_groups, study_uid)):
+            found = await self._of_patient(await look_up(sorted({more, *(set(issued) - known.keys())})), pseudonym)
+            known |= {self.uids(uid): uid for _, original in found for uid in original.all_uids}
+            if not fitting:  # what it refers to says more than what else is in its study
+                fitting = {
+                    seal.instance_uid: original
+                    for seal, original in found
+                    if seal.study_uid == study_uid and self._patient_of(seal, original)
+                }
+        is_own = instance_uid in fitting
+        is_one = is_own or len({_person_in(original) for original in fitting.values()}) == 1
+        outcome = "found" if is_one else "ambiguous" if fitting else "unknown"
+        await self._audit.record("reidentify", outcome, caller, what)
         if not fitting:
             raise NotInVault
-        own = next((original for name, original in fitting if name == instance_uid), None)
-        moved = own is not None and ds.get("LongitudinalTemporalInformationModified") == "MODIFIED"
-        years = self._pseudonyms.years(_pseudonym_in(ds)) if moved else 0
-        return Truth(known, own or fitting[0][1], years, is_own=own is not None)
+        if not is_one:
+            raise Conflict("The originals of the study disagree on who the patient is.")
+        return Truth(known, fitting[instance_uid] if is_own else next(iter(fitting.values())), is_own=is_own)
 
     async def reseal(self) -> Resealed:
         """Seal with today's key whatever is sealed with another; to be done again if it was interrupted."""
@@ -119,8 +133,8 @@ class Identities:
         """The studies of a pseudonym."""
         studies: dict[str, Study] = {}
         uids = await self._seals.studies_of(pseudonym) if pseudonym else []
-        async for seal, original in self._opened(await self._seals.of_groups(uids)):
-            if PATIENT_ID in original.texts and self._pseudonym(seal, original) == pseudonym:
+        for seal, original in await self._opened(await self._seals.of_groups(uids)):
+            if self._patient_of(seal, original) == pseudonym:
                 studies.setdefault(seal.study_uid, Study(seal.study_uid, original))
         person = Person(pseudonym, tuple(studies.values())) if studies else None
         return await self._told(person, caller, {"pseudonym": pseudonym})
@@ -135,21 +149,45 @@ class Identities:
             raise NotFound("The vault holds nothing of this.")
         return person
 
-    async def _opened(self, seals: list[Seal]) -> AsyncIterator[tuple[Seal, Original]]:
-        for seal in seals:
-            yield seal, Original.unpack(self._vault.open(seal.sealed, context_of(seal.instance_uid)))
+    async def _opened(self, seals: list[Seal]) -> list[tuple[Seal, Original]]:
+        """What is sealed, opened in a thread: there may be thousands."""
 
-    def _pseudonym(self, seal: Seal, original: Original) -> str:
-        """The pseudonym of the patient of an original, as `Deidentifier.subject` works it out."""
-        patient_id = original.texts.get(PATIENT_ID, "").strip()
-        if patient_id:
-            return self._pseudonyms.of_patient(patient_id, original.texts.get(ISSUER, ""))
-        return self._pseudonyms.of_study(self.uids(original.texts.get(STUDY_UID, seal.study_uid)))
+        def opened() -> list[tuple[Seal, Original]]:
+            contexts = [context_of(seal.instance_uid) for seal in seals]
+            plain = [self._vault.open(seal.sealed, context) for seal, context in zip(seals, contexts, strict=True)]
+            return list(zip(seals, map(Original.unpack, plain), strict=True))
 
-    def _is_of(self, seal: Seal, original: Original, ds: Dataset) -> bool:
-        """Whether an original says of which patient an object is."""
-        return PATIENT_ID in original.texts and self._pseudonym(seal, original) == _pseudonym_in(ds)
+        return await self._workers.run(opened)
+
+    async def _of_patient(self, seals: list[Seal], pseudonym: str) -> list[tuple[Seal, Original]]:
+        """Seals, opened, that are of a patient, or of results in studies of theirs."""
+        opened = await self._opened(seals)
+        names = [self._patient_of(seal, original) for seal, original in opened]
+        theirs = set(await self._seals.studies_of(pseudonym)) if "" in names else set()
+        return [
+            one
+            for one, name in zip(opened, names, strict=True)
+            if name == pseudonym or (not name and one[0].study_uid in theirs)
+        ]
+
+    def _patient_of(self, seal: Seal, original: Original) -> str:
+        """The pseudonym of the patient of an original, as `Deidentifier.subject` works it out; empty if it names none.
+
+        Who sends a pseudonym, or adds to a study by the UID that we gave it, knows no more than anybody here: what
+        such an object says of its patient is nobody's word.
+        """
+        patient_id = original.texts.get(PATIENT_ID)
+        if patient_id is None or (STUDY_UID not in original.texts and self.uids.is_issued(seal.study_uid)):
+            return ""
+        normal = patient_id.strip().upper()
+        if not normal:
+            return self._pseudonyms.of_study(self.uids(original.texts.get(STUDY_UID, seal.study_uid)))
+        if self._pseudonyms.is_issued(normal):
+            return ""
+        return self._pseudonyms.of_patient(normal, original.texts.get(ISSUER, ""))
 
 
-def _pseudonym_in(ds: Dataset) -> str:
-    return str(ds.get("PatientID") or "").strip().upper()
+def _person_in(original: Original) -> tuple[str, str]:
+    """Name and birth date of an original, as far as the ways to write them tell people apart."""
+    name = original.texts.get(PATIENT_NAME, "").partition("=")[0]
+    return " ".join(name.replace("^", " ").split()).upper(), original.texts.get(BIRTH_DATE, "").strip()

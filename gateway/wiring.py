@@ -105,7 +105,7 @@ async def open_core(settings: Settings, uri: str, keys: Keys) -> AsyncIterator[C
         if archive.quarantine is not None:
             await workers.run_io(archive.quarantine.prepare)
         audit = Audit(catalogue.db, keys)
-        identities = Identities(Seals(catalogue), archive.vault, keys.deid, audit)
+        identities = Identities(Seals(catalogue), archive.vault, keys.deid, audit, workers)
         yield Core(settings, catalogue, objects, workers, archive, audit, identities)
     finally:
         await catalogue.close()

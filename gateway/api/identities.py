@@ -54,9 +54,12 @@ async def _found(identities: Identities, asked: Mapping[str, str], caller: Calle
 def _described(person: Person) -> dict[str, Any]:
     return {
         "pseudonym": person.pseudonym,
-        "patient": _texts(person.studies[0].original, PATIENT),
         "studies": [
-            {"study_uid": study.study_uid, "original": _texts(study.original, (STUDY_UID, *STUDY))}
+            {
+                "study_uid": study.study_uid,
+                "patient": _texts(study.original, PATIENT),  # who share an ID may be several people
+                "original": _texts(study.original, (STUDY_UID, *STUDY)),
+            }
             for study in person.studies
         ],
     }

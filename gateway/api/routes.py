@@ -70,7 +70,7 @@ OPERATIONS: tuple[Operation, ...] = (
         identities.search_identities,
         ref("Identity"),
         body="IdentitySearch",
-        errors=(_BAD, HTTPStatus.FORBIDDEN, _MISSING, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        errors=(_BAD, HTTPStatus.FORBIDDEN, _MISSING, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     ),
     Operation(
         "POST",

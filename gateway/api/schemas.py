@@ -129,11 +129,11 @@ SCHEMAS: Mapping[str, Schema] = {
     "Identity": _closed(
         {
             "pseudonym": TEXT,
-            "patient": {**_TEXTS, "description": "What the first of the studies said of the patient, by keyword."},
             "studies": _array(
                 _closed(
                     {
                         "study_uid": UID,
+                        "patient": {**_TEXTS, "description": "What it said of the patient, by keyword."},
                         "original": {**_TEXTS, "description": "What it said of itself, by keyword."},
                     }
                 )

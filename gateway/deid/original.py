@@ -20,7 +20,9 @@ from pydicom.values import convert_SQ
 
 from gateway.deid.values import DEFAULT_ENCODINGS, Element, elements_of, encodings_of, make, read, tag_of, text_of
 
+PATIENT_NAME: Final = 0x00100010
 PATIENT_ID: Final = 0x00100020
+BIRTH_DATE: Final = 0x00100030
 ISSUER: Final = 0x00100021
 STUDY_UID: Final = 0x0020000D
 SERIES_UID: Final = 0x0020000E
@@ -30,7 +32,7 @@ NAMES: Final = (INSTANCE_UID, STUDY_UID, SERIES_UID)
 #: What of the patient is kept: name, ID, issuer, birth, sex, other IDs and names, age and measures of that day.
 PATIENT: Final[Mapping[int, str]] = MappingProxyType(
     {
-        0x00100010: "PN", PATIENT_ID: "LO", ISSUER: "LO", 0x00100030: "DA", 0x00100032: "TM", 0x00100040: "CS",
+        PATIENT_NAME: "PN", PATIENT_ID: "LO", ISSUER: "LO", BIRTH_DATE: "DA", 0x00100032: "TM", 0x00100040: "CS",
         0x00101000: "LO", 0x00101001: "PN", 0x00101005: "PN", 0x00101010: "AS", 0x00101020: "DS", 0x00101030: "DS",
     }
 )  # fmt: skip
@@ -45,7 +47,7 @@ STUDY: Final[Mapping[int, str]] = MappingProxyType(
 DESIGNATOR: Final = {0x00400031: "UT", 0x00400032: "UT", 0x00400033: "CS"}
 _TEXTS: Final = {tag_of(tag): (f"{tag:08X}", vr) for tag, vr in {**PATIENT, **STUDY}.items()}
 #: What every de-identified object has, whatever it had before.
-_STAMPED: Final = frozenset({tag_of(0x00100010), tag_of(PATIENT_ID)})
+_STAMPED: Final = frozenset({tag_of(PATIENT_NAME), tag_of(PATIENT_ID)})
 _NAMES: Final = tuple((tag_of(tag), f"{tag:08X}") for tag in NAMES)
 #: A UID in an encoded data set; a shorter one names nobody.
 _UID: Final = re.compile(rb"(?<![\d.])[012]\.\d{1,39}(?:\.\d{1,39})+")

@@ -12,32 +12,28 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicomweb.errors import Conflict, IsthmusError
-from gateway.deid import dates
-from gateway.deid.original import DESIGNATOR, PATIENT, PATIENT_ID, STUDY, Original
+from gateway.deid.original import DESIGNATOR, PATIENT, PATIENT_ID, PATIENT_NAME, STUDY, Original
 from gateway.deid.values import make, values_of
 
-_PATIENT_NAME: Final = 0x00100010
 #: What tells of the de-identification: identity removed, method, method codes, what became of dates.
 _STATEMENTS: Final = (0x00120062, 0x00120063, 0x00120064, 0x00280303)
 #: Attributes that must be there, empty if nothing is known (type 2).
-_TYPE_2: Final = frozenset({_PATIENT_NAME, PATIENT_ID})
+_TYPE_2: Final = frozenset({PATIENT_NAME, PATIENT_ID})
 _CHARACTER_SET: Final = 0x00080005
-_SHIFT: Final = {"DA": dates.shift_date, "DT": dates.shift_datetime}
 
 
 class NotInVault(Conflict):
-    """The object refers to something of which the archive does not hold the original."""
+    """The object refers to something of which the archive holds no original of its patient."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is known of an object: UIDs by the ones that were issued for them, what its study said of the patient, and
-    by how many years its dates were moved back; `is_own` if it came in with that itself, so that it is no result.
+    """What is known of an object: UIDs by the ones that were issued for them, and what its study said of the patient;
+    `is_own` if it came in with that itself, so that it is no result.
     """
 
     uids: Mapping[str, str]
     original: Original
-    years: int = 0
     is_own: bool = False
 
 
@@ -62,8 +58,6 @@ def reidentified(ds: Dataset, truth: Truth, is_issued: Callable[[str], bool]) ->
         for element in _elements(result):
             if element.VR == "UI":
                 _replace(element, lambda uid: _resolved(uid, truth.uids, is_issued))
-            elif truth.years and element.VR in _SHIFT:
-                _shift(element, truth.years)
             elif int(element.tag) in _TYPE_2 and str(element.value) == pseudonym:
                 _set(element, truth.original.texts.get(int(element.tag), pseudonym))
         _restore(result, truth.original)
@@ -104,10 +98,6 @@ def _resolved(uid: str, known: Mapping[str, str], is_issued: Callable[[str], boo
     if is_issued(uid):
         raise NotInVault
     return uid
-
-
-def _shift(element: DataElement, years: int) -> None:
-    _replace(element, lambda text: _SHIFT[element.VR](text, -years) or text)
 
 
 def _set(element: DataElement, text: str) -> None:

@@ -2,6 +2,7 @@
 
 The link of a record is a hash of its content and of the link before; its MAC is one of the link, with a key that the
 database does not have. So one MAC that is right vouches for every record up to it, also for those whose key is gone.
+Links take no key: a last record whose MAC is not right may be forged, and none is linked to it. The chain begins anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -20,6 +21,8 @@ from pymongo.errors import DuplicateKeyError
 from gateway.store import driver
 
 _START: Final = bytes(32)
+#: In place of the link before, where that is not proven.
+_ANEW: Final = b"anew"
 _OWN_FIELDS: Final = ("link", "key", "mac")
 _BATCH: Final = 500
 _CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -50,17 +53,23 @@ class Ledger:
         async with self._one, driver.wrapped():
             while True:
                 head = await self._head()  # before the last record: then it is none behind, unless the end was cut
-                last = await self._records.find_one({}, {"link": 1}, sort=[("_id", -1)]) or {"_id": 0, "link": _START}
-                record = {"_id": max(head, last["_id"]) + 1, **fields}
-                link = _link(bytes(last["link"]), record)
+                number, before = await self._last()
+                record = {"_id": max(head, number) + 1, **fields}
+                link = _link(before, record)
                 mac = hmac.digest(self._keys[self._current], link, "sha256")
                 try:
                     await self._records.insert_one(record | {"link": link, "key": self._current, "mac": mac})
                 except DuplicateKeyError:
                     continue  # another process was faster: this one comes after
-                number: int = record["_id"]
-                await self._note(number)
-                return number
+                await self._note(record["_id"])
+                return int(record["_id"])
+
+    async def _last(self) -> tuple[int, bytes]:
+        """Number of the last record, and what the next one is linked to."""
+        last = await self._records.find_one({}, dict.fromkeys(_OWN_FIELDS, 1), sort=[("_id", -1)])
+        if last is None:
+            return 0, _START
+        return last["_id"], _bytes(last, "link") if self._proves(last) else _ANEW
 
     async def _head(self) -> int:
         """The number of the last record that was ever added."""
@@ -90,23 +99,31 @@ class Ledger:
             number = record["_id"]
             for missing in range(last + 1, number):
                 yield Flaw("missing", missing)
-            follows = number == last + 1
-            last, link, made = number, bytes(record["link"]), _link(link, record)
-            key = self._keys.get(record["key"])
-            if (follows and made != link) or (key is not None and not _vouches(key, record)):
-                yield Flaw("changed", number)
-            elif key is None:
-                unproven.append(number)
-            else:
+            before, link = link if number == last + 1 else None, _bytes(record, "link")
+            if before is None or link == _link(_ANEW, record):  # it vouches for none before
+                for one in unproven:
+                    yield Flaw("unproven", one)
                 unproven.clear()
+                before = None
+            last = number
+            is_known = record.get("key") in self._keys
+            if (before is not None and link != _link(before, record)) or (is_known and not self._proves(record)):
+                yield Flaw("changed", number)
+            elif is_known:
+                unproven.clear()
+            else:
+                unproven.append(number)
         for missing in range(last + 1, head + 1):
             yield Flaw("missing", missing)
         for number in unproven:
             yield Flaw("unproven", number)
 
-
-def _vouches(key: bytes, record: Mapping[str, Any]) -> bool:
-    return hmac.compare_digest(hmac.digest(key, bytes(record["link"]), "sha256"), bytes(record["mac"]))
+    def _proves(self, record: Mapping[str, Any]) -> bool:
+        """Whether the MAC of a record is right, by a key that is known."""
+        key = self._keys.get(record.get("key", ""))
+        if key is None:
+            return False
+        return hmac.compare_digest(hmac.digest(key, _bytes(record, "link"), "sha256"), _bytes(record, "mac"))
 
 
 def _link(before: bytes, record: Mapping[str, Any]) -> bytes:
@@ -115,7 +132,12 @@ def _link(before: bytes, record: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(before + orjson.dumps(content, default=_moment, option=_CANONICAL)).digest()
 
 
+def _bytes(record: Mapping[str, Any], name: str) -> bytes:
+    """Bytes of a record, in which somebody may have put anything."""
+    value = record.get(name)
+    return value if isinstance(value, bytes) else b""
+
+
 def _moment(value: Any) -> str:
-    """A time as text: the same before it is written and once it is read."""
-    text: str = value.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text
+    """A time as text: the same before it is written and once it is read. What else there may be, others put there."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds") if isinstance(value, datetime) else repr(value)

@@ -4,10 +4,11 @@ import asyncio
 import secrets
 
 import pytest
+from bson import ObjectId
 
 from gateway.assignment import Keys
 from gateway.audit import Audit, Caller
-from gateway.store.ledger import Flaw
+from gateway.store.ledger import Flaw, _link
 from tests.conftest import KEYS
 
 ME = Caller("tester", "192.0.2.1")
@@ -64,6 +65,9 @@ async def test_an_empty_audit_is_whole(core):
         {"$currentDate": {"at": True}},
         {"$set": {"mac": bytes(32)}},
         {"$set": {"link": bytes(32)}},
+        {"$set": {"link": 1}},
+        {"$unset": {"mac": "", "link": ""}},
+        {"$set": {"more": ObjectId()}},
         {"$set": {"key": "0" * 16}},
     ],
 )
@@ -112,7 +116,34 @@ async def test_who_has_another_key_cannot_write_a_record(core):
     await other.record("identify", "found", ME)
     assert await flaws(audit) == [Flaw("unproven", 3)]
     await audit.record("identify", "found", ME)
-    assert [flaw.kind for flaw in await flaws(other)] == ["unproven"]
+    assert await flaws(audit) == [Flaw("unproven", 3)], "what comes after vouches for nothing that is not proven"
+
+
+@pytest.mark.parametrize("number", [5, 6])
+async def test_the_next_record_does_not_vouch_for_a_forged_one(core, number):
+    """Links take no key: who can write to the database can change the last record, or add one, so that it fits."""
+    audit, records = await filled(core), core.catalogue.db.audit
+    before = await records.find_one({"_id": number - 1})
+    forged = {**before, "_id": number, "user": "somebody else", "key": "0" * 16, "mac": bytes(32)}
+    forged["link"] = _link(bytes(before["link"]), forged)
+    await records.replace_one({"_id": number}, forged, upsert=True)
+    await filled(core, 2)
+    assert await flaws(audit) == [Flaw("unproven", number)]
+
+
+async def test_a_former_key_is_needed_no_longer(core):
+    await filled(core, 2)
+    new = secrets.token_bytes(32)
+    await filled_by(Audit(core.catalogue.db, Keys(KEYS.deid, new, (KEYS.vault,))))
+    alone = Audit(core.catalogue.db, Keys(KEYS.deid, new))
+    await filled_by(alone)
+    assert await flaws(alone) == []
+    await core.catalogue.db.audit.update_one({"_id": 1}, {"$set": {"user": "somebody else"}})
+    assert await flaws(alone) == [Flaw("changed", 1)]
+
+
+async def filled_by(audit):
+    await audit.record("identify", "found", ME)
 
 
 async def test_what_is_recorded_is_bounded(core):

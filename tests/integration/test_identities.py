@@ -11,7 +11,7 @@ import bson
 import pymongo
 import pytest
 
-from dicomweb.errors import NotFound, TooLarge
+from dicomweb.errors import Conflict, NotFound, TooLarge
 from dicomweb.query import Query
 from dicomweb.resource import Level
 from gateway.archive import Source
@@ -24,6 +24,7 @@ from gateway.opening import check_keys, forget_former_keys
 from gateway.wiring import open_core
 from tests.conftest import KEYS
 from tests.dicomweb_support import MULTIPART_DICOM, multipart
+from tests.integration.api_support import validated
 from tests.samples import ct, part10, stream
 
 SEARCH = "/api/v1/identities/search"
@@ -155,10 +156,10 @@ async def test_who_has_the_right_is_told_and_recorded(research, serve):
     client, headers = await serve(research), await caller(research, "reidentify")
     expected = {
         "pseudonym": pseudonym,
-        "patient": {"PatientName": "Quixote^Alonso", "PatientID": "MRN-4711", "PatientBirthDate": "19500102"},
         "studies": [
             {
                 "study_uid": stored.study_uid,
+                "patient": {"PatientName": "Quixote^Alonso", "PatientID": "MRN-4711", "PatientBirthDate": "19500102"},
                 "original": {
                     "StudyInstanceUID": ds.StudyInstanceUID,
                     "StudyDate": "20210304",
@@ -311,6 +312,40 @@ async def test_the_patients_of_one_study_are_told_apart(research):
     assert one.study_uid == two.study_uid
     person = await research.identities.of_patient("MRN-4711", "", ME)
     assert person.studies[0].original.texts[0x00100010] == "Quixote^Alonso"
+    with pytest.raises(Conflict):  # either would be the wrong answer for the other
+        await research.identities.of_study(one.study_uid, ME)
+    assert [record[2] for record in await audited(research)] == ["found", "ambiguous"]
+
+
+async def test_two_who_share_an_id_are_told_by_study(research, serve):
+    """Hospitals that name no issuer may give one ID to two people: each study says its own."""
+    await ingest(research, ct())
+    await ingest(research, ct(PatientName="Panza^Sancho"))
+    client, headers = await serve(research), await caller(research, "reidentify")
+    answer = await client.post(SEARCH, json={"patient_id": "MRN-4711"}, headers=headers)
+    said = await answer.json()
+    validated(said, "Identity")
+    assert sorted(study["patient"]["PatientName"] for study in said["studies"]) == ["Panza^Sancho", "Quixote^Alonso"]
+
+
+@pytest.mark.parametrize("named", [{"PatientID": "{}"}, {"PatientID": ""}], ids=["lower case", "nobody"])
+async def test_who_knows_pseudonyms_alone_can_give_them_no_name(research, named):
+    """Whoever may store can send an object for a study and a patient that the research side knows."""
+    stored = await ingest(research, ct(PatientID="" if not named["PatientID"] else "MRN-4711"))
+    (study,) = (await research.archive.search(Query(Level.STUDY))).items
+    pseudonym = study["00100020"]["Value"][0]
+    named = {"PatientID": named["PatientID"].format(pseudonym.lower())}
+    for study_uid in (stored.study_uid, None):
+        forged = ct(PatientName="Panza^Sancho", **named)
+        forged.StudyInstanceUID = study_uid or forged.StudyInstanceUID
+        await ingest(research, forged)
+    person = await research.identities.of_pseudonym(pseudonym, ME)
+    assert [study.original.texts[0x00100010] for study in person.studies] == ["Quixote^Alonso"]
+    await research.archive.delete(stored)
+    with pytest.raises(NotFound):
+        await research.identities.of_pseudonym(pseudonym, ME)
+    with pytest.raises(NotFound):
+        await research.identities.of_study(stored.study_uid, ME)
 
 
 async def test_who_has_no_id_is_found_by_the_pseudonym_of_the_study(research):

@@ -152,14 +152,51 @@ async def test_what_went_back_comes_in_as_it_was(core):
     assert (again.PatientID, again.StudyDate) == (result.PatientID, result.StudyDate)
 
 
-async def test_an_image_goes_back_with_its_own_dates(core):
-    original = series()[0]
-    original.AcquisitionDateTime, original.ContentDate = "20210304101112.5", "20210304"
-    kept = await stored(core, original)
-    assert kept.ContentDate != "20210304"
-    returned = await back(core, kept)
-    assert (returned.AcquisitionDateTime, returned.ContentDate) == ("20210304101112.5", "20210304")
-    assert returned.SOPInstanceUID == original.SOPInstanceUID
+async def test_an_image_is_no_result(open_archive, core, tmp_path):
+    (tmp_path / "mirror.toml").write_text('options = ["retain-uids"]')
+    mirror = await open_archive(ISTHMUS_INGEST__PROFILE="mirror", ISTHMUS_DEID__PROFILES_DIR=str(tmp_path))
+    for archive in (core, mirror):
+        images = [await stored(archive, ds) for ds in series()]
+        assert [(await truth_of(archive, image)).is_own for image in images] == [True] * 3
+
+
+async def test_a_result_that_names_somebody_is_still_of_its_pseudonym(core):
+    """Who may store cannot have a name of their choice sent to the PACS, nor keep a result from going there."""
+    images = [await stored(core, ds) for ds in series()]
+    forged = report_on(images[0])
+    forged.PatientID, forged.PatientName = images[0].PatientID.lower(), "Panza^Sancho"
+    forged.OtherPatientIDs = "MRN-9"
+    result = await stored(core, forged, "stow")
+    returned = await back(core, result)
+    assert (returned.PatientID, returned.PatientName) == ("MRN-4711", "Quixote^Alonso")
+    assert not any(text in str(returned) for text in ("Panza", "MRN-9"))
+
+
+async def test_a_result_refers_to_nothing_of_another_patient(core):
+    images = [await stored(core, ds) for ds in series()]
+    other = await stored(core, ct(PatientID="MRN-9", PatientName="Panza^Sancho"))
+    theirs = await stored(core, report_on(other), "stow")
+    for foreign in (other.SOPInstanceUID, theirs.SOPInstanceUID):
+        result = report_on(images[0])
+        evidence = result.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+        evidence.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = foreign
+        with pytest.raises(NotInVault):
+            await back(core, await stored(core, result, "plugin"))
+
+
+async def test_originals_that_disagree_on_the_patient_are_taken_for_none(core):
+    """One study UID and one ID, but two people: nobody can tell which of them a result without images is of."""
+    one, two = series()[:2]
+    two.SeriesInstanceUID, two.PatientName = generate_uid(None), "Panza^Sancho"
+    images = [await stored(core, one), await stored(core, two)]
+    for image, name in zip(images, ("Quixote^Alonso", "Panza^Sancho"), strict=True):
+        assert (await back(core, await stored(core, segmentation([image]), "plugin"))).PatientName == name
+    blind = report_on(images[0])
+    for tag in ("CurrentRequestedProcedureEvidenceSequence", "ContentSequence"):
+        blind.pop(tag, None)
+    with pytest.raises(Conflict, match="disagree"):
+        await truth_of(core, blind)
+    assert [entry.outcome async for entry in core.audit.entries()][-1] == "ambiguous"
 
 
 async def test_names_in_other_scripts_go_back(core):

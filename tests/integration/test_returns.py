@@ -262,7 +262,7 @@ async def test_a_reference_that_cannot_be_resolved(core, study, remotes):
     (seg,) = [one.instance_uid for one in there if ".1.1.66." in one.sop_class_uid]
     status, said = await asked(client, headers, study=gone.StudyInstanceUID, instances=[seg], to="pacs")
     assert status == 409, said
-    assert "does not hold the original" in said["error"]
+    assert "holds no original of its patient" in said["error"]
     assert list(remotes[1].iterdir()) == []
     status, said = await asked(client, headers, study=gone.StudyInstanceUID, to="pacs")
     assert (status, sorted(one["outcome"] for one in said["results"])) == (200, ["refused", "sent"])
