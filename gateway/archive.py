@@ -100,7 +100,7 @@ class Archive:
         self._profiles: dict[str, Deidentifier] = {}
         self._attempts: dict[Source, Ingest] = {}
         self._treatments: dict[str, WorkitemDeidentifier | None] = {}
-        cleaner = PixelCleaner(workers.run)
+        cleaner = PixelCleaner(workers.run_through)
         self._cleaning = Cleaning(cleaner, workers, max_bytes=ingest.max_cleaning_mb << 20)
         #: Makes de-identified copies of what is stored, whatever profile it was stored under.
         self.anonymizer = Anonymizer(key, workers.run, cleaner)

@@ -17,7 +17,7 @@ from pydicom.tag import BaseTag
 
 from gateway.deid import ocr
 from gateway.deid.ocr import Text, TextFinder
-from gateway.deid.values import elements_of, read
+from gateway.deid.values import Element, elements_of, read, tag_of
 
 #: What stays of an overlay group (PS3.3 section C.9.2) and its VR; retired compression and colours do not.
 ATTRIBUTES: Final = {
@@ -40,6 +40,8 @@ ATTRIBUTES: Final = {
     0x4000: "LT",
 }
 GROUPS: Final = range(0x6000, 0x6020, 2)
+#: Overlay Bit Position and Overlay Data of the first group.
+_POSITION, _OVERLAY_DATA = 0x60000102, 0x60003000
 _ROWS, _COLUMNS, _FRAMES, _DATA = 0x0010, 0x0011, 0x0015, 0x3000
 _MAX_PIXELS: Final = 1 << 24
 #: Each takes a second or more.
@@ -56,12 +58,30 @@ def is_overlay(tag: int) -> bool:
     return tag >> 16 in GROUPS
 
 
+def has_hidden_overlay(ds: Dataset) -> bool:
+    """Whether bits of an overlay may be those above the stored ones of the pixel data (PS3.5 section 8.1.2).
+
+    Then it has no data of its own, or does not say that its bits are the first and only ones.
+    """
+    elements = elements_of(ds)
+    positions = [tag for tag in elements if tag & 0xFF00FFFF == _POSITION]
+    return any(
+        tag_of(tag - _POSITION + _OVERLAY_DATA) not in elements or _says_other_than_0(elements[tag])
+        for tag in positions
+    )
+
+
+def _says_other_than_0(position: Element) -> bool:
+    value = position.value
+    return any(value) if isinstance(value, bytes) else bool(value)
+
+
 class OverlayCleaner:
     """Cleans the overlay planes of objects. Safe to share between threads; pure CPU."""
 
     def __init__(self, finder: TextFinder | None = None) -> None:
         """Take what finds text; without the extra `ocr` there is none, and overlays are removed."""
-        self._finder = finder or (TextFinder() if ocr.is_installed() else None)
+        self._finder = finder or ocr.shared_finder()
 
     def clean(self, ds: Dataset) -> None:
         """Clear what is written in the overlays of a data set, or remove those that cannot be looked at."""

@@ -14,6 +14,7 @@ from pydicom.tag import BaseTag
 
 from gateway.deid import faces, stamps
 from gateway.deid.documents import DOCUMENT, Document, is_encapsulated, replace_document
+from gateway.deid.graphics import has_hidden_overlay
 from gateway.deid.identity import Identity
 from gateway.deid.items import MAX_ITEMS_BYTES, ItemEncoder, NotEncodable
 from gateway.deid.learning import TEACHING, Lesson, can_teach, learn_traces
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 _DIRECTORY_RECORDS: Final = 0x00041220
 _CLASS_UID: Final = 0x00080016
-_OVERLAY_BIT_POSITION: Final = 0x60000102
-_OVERLAY_DATA: Final = 0x60003000
 
 #: Longer values, such as tables, are gone through each time.
 _MAX_VALUE_BYTES: Final = MAX_ITEMS_BYTES
@@ -90,15 +89,10 @@ class HeaderRun:
             burned_in=read(self._ds, 0x00280301).strip(),
             image_type=read(self._ds, 0x00080008),
             label_in_image=read(self._ds, 0x00480010).strip(),
-            hidden_overlay=self._has_hidden_overlay(),
+            hidden_overlay=has_hidden_overlay(self._ds),
         )
         if faces.OPTION in self._deid.profile.options:
             self._shows_no_face = faces.check_face(self._ds)
-
-    def _has_hidden_overlay(self) -> bool:
-        """Whether an overlay has no data of its own, so that its bits are those above the stored ones (PS3.5 8.1.2)."""
-        overlays = [tag for tag in self._elements if tag & 0xFF00FFFF == _OVERLAY_BIT_POSITION]
-        return any(tag - _OVERLAY_BIT_POSITION + _OVERLAY_DATA not in self._ds for tag in overlays)
 
     def _plan(self) -> list[_Planned]:
         """What is to be done with each element; private ones without a chance are gone at once."""

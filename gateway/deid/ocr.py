@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,6 +83,16 @@ class Text:
 def is_installed() -> bool:
     """Whether the extra `ocr` is there."""
     return all(importlib.util.find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
+
+
+def shared_finder() -> TextFinder | None:
+    """The finder that a process shares, for its models take 300 MB; None without the extra."""
+    return _finder() if is_installed() else None
+
+
+@cache
+def _finder() -> TextFinder:
+    return TextFinder()
 
 
 class TextFinder:

@@ -80,9 +80,12 @@ class PixelCleaner:
     """Examines the pictures of objects, one at a time."""
 
     def __init__(self, run: Runner, finder: TextFinder | None = None) -> None:
-        """Take a pool to work in, and what finds text; without the extra `ocr` there is none."""
+        """Take a pool to work in, and what finds text; without the extra `ocr` there is none.
+
+        A call of `run` that is cancelled should end with its thread, so that one picture at a time is in memory.
+        """
         self._run = run
-        self._finder = finder or (TextFinder() if ocr.is_installed() else None)
+        self._finder = finder or ocr.shared_finder()
         self._turn = asyncio.Semaphore(1)
 
     async def examine(self, header: Dataset, frames: int, read: FrameSource) -> Redaction:

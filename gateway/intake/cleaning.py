@@ -73,7 +73,7 @@ class Cleaning:
         else:
             (header, value), attributes = unchanged(picture), {}
             pieces = _one_by_one(value)
-        treatment = treated(picture.treatment, attributes)
+        treatment = treated(picture.treatment, attributes, is_clean=redaction.looked)
         source = ByteSource(pieces, max_bytes=MAX_DECODED_BYTES)
         return Taking(source, treatment, picture.study_uid, header, received=picture.taking.digests.received), source
 

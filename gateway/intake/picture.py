@@ -32,10 +32,14 @@ _UNDECODABLE: Final = "The pixel data cannot be decoded, so that nobody can look
 
 @dataclass(slots=True)
 class Looked:
-    """What a profile does to the header of an instance whose picture is looked at: `attributes` are set before."""
+    """What a profile does to the header of an instance whose picture is looked at: `attributes` are set before.
+
+    `is_clean` tells whether text was looked for; where only known places were blanked nothing is said of the pixels.
+    """
 
     profile: Deidentify
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    is_clean: bool = True
     is_identity: bool = False
 
     @property
@@ -44,19 +48,20 @@ class Looked:
         return self.profile.uid
 
     def apply(self, ds: Dataset) -> None:
-        """Say that the pixels are clean, and go on as the profile does."""
+        """Say that the pixels are clean if they are, and go on as the profile does."""
         for keyword, value in self.attributes.items():
             if value is not None:
                 setattr(ds, keyword, value)
             elif keyword in ds:
                 del ds[keyword]
-        state_clean_pixels(ds)
+        if self.is_clean:
+            state_clean_pixels(ds)
         self.profile.apply(ds)
 
 
-def treated(treatment: Treatment, attributes: Mapping[str, Any] | None = None) -> Treatment:
+def treated(treatment: Treatment, attributes: Mapping[str, Any] | None = None, *, is_clean: bool = True) -> Treatment:
     """A treatment of what is looked at."""
-    return dataclasses.replace(treatment, profile=Looked(treatment.profile, attributes or {}))
+    return dataclasses.replace(treatment, profile=Looked(treatment.profile, attributes or {}, is_clean))
 
 
 class Picture:

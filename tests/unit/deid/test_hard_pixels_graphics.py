@@ -65,6 +65,17 @@ def test_overlays_in_the_high_bits_of_pixels_are_refused(position: int, options:
     assert refused(profile_of(*options), file(ds)) == "An overlay lies in unused bits of the pixel data."
 
 
+def test_an_overlay_with_data_of_its_own_may_not_say_that_its_bits_are_elsewhere(research: Deidentifier) -> None:
+    for position in (0, 12):
+        ds = ct(**PATIENT)
+        for tag, vr, value in overlay(0x6002, **{"0102": ("US", position)}):
+            ds.add_new(tag, vr, value)
+        if position:
+            assert refused(research, file(ds)) == "An overlay lies in unused bits of the pixel data."
+        else:
+            assert taken(research, file(ds)).found() == []
+
+
 def test_curves_and_sounds_go(research: Deidentifier, basic: Deidentifier) -> None:
     for group in (0x5000, 0x5002, 0x501E):
         ds = header()

@@ -24,6 +24,7 @@ from pydicom.uid import (
 
 from dicomweb.errors import Refused
 from dicomweb.pixels import codecs, compress, transcode
+from gateway.deid import ocr
 from gateway.deid.engine import Deidentifier
 from gateway.deid.ocr import Box, Text
 from gateway.deid.pixels import PixelCleaner
@@ -46,6 +47,7 @@ TREATMENT = Treatment(
     Deidentifier.load("research", KEY), Elements(), KEY, IngestLimits(1 << 30, 1 << 28), Vault(KEY), looks=True
 )
 US = "1.2.840.10008.5.1.4.1.1.3.1"
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 RESULTS = {
     ExplicitVRLittleEndian: ExplicitVRLittleEndian,
     ImplicitVRLittleEndian: ExplicitVRLittleEndian,
@@ -198,6 +200,35 @@ async def test_a_picture_on_which_nothing_is_found_stays_as_it_came(syntax: str)
         assert ds.file_meta.TransferSyntaxUID == syntax
         assert ds.PixelData == dcmread(BytesIO(content)).PixelData
     assert ds.BurnedInAnnotation == "NO"
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_blanked"),
+    [
+        (
+            {"ImageType": ["ORIGINAL", "PRIMARY", *["X" * 16] * 100], "Modality": "CT", "SOPClassUID": SEGMENTATION},
+            False,
+        ),
+        (
+            {
+                "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+                "Modality": "CT",
+                "ManufacturerModelName": "LightSpeed VCT",
+            },
+            True,
+        ),
+    ],
+)
+async def test_where_no_text_was_looked_for_nothing_is_said_of_it(
+    changes: dict[str, object], is_blanked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mask is looked at; and without what finds text only the places where a device writes are blanked."""
+    monkeypatch.setattr(ocr, "is_installed", lambda: False)
+    content = file(us("8", ExplicitVRLittleEndian, **changes), ExplicitVRLittleEndian)
+    ds, after = decoded((await cleaned(content, None))[1])
+    assert (after != decoded(content)[1]).any() == is_blanked
+    assert "BurnedInAnnotation" not in ds
+    assert "113101" not in [item.CodeValue for item in ds.DeidentificationMethodCodeSequence]
 
 
 async def test_subsampled_color_becomes_rgb_of_the_same_values() -> None:
