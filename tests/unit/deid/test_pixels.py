@@ -74,7 +74,7 @@ SLICE: dict[str, object] = {
         ({"Modality": "CR", "ConversionType": "DF"}, Risk.HIGH),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["ORIGINAL", "PRIMARY", "VOLUME"]}, Risk.LOW),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["ORIGINAL", "PRIMARY", "LABEL"]}, Risk.HIGH),
-        ({"Modality": "DX", "BurnedInAnnotation": "NO"}, Risk.LOW),
+        ({"Modality": "DX", "BurnedInAnnotation": "NO"}, Risk.MEDIUM),
         ({"Modality": "XX", "ImageType": None}, Risk.HIGH),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "Modality": "SEG"}, Risk.NONE),
     ],

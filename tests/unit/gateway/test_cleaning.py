@@ -315,7 +315,7 @@ async def test_an_object_larger_than_may_be_held_is_refused_before_all_of_it_has
         ({}, ExplicitVRLittleEndian),
         ({}, ImplicitVRLittleEndian),
         ({"Modality": "MR"}, ExplicitVRLittleEndian),
-        ({"Modality": "DX", "BurnedInAnnotation": "NO"}, ExplicitVRLittleEndian),
+        ({"Modality": "CT", "BurnedInAnnotation": "NO"}, ExplicitVRLittleEndian),
     ],
 )
 async def test_slices_pass_at_once_and_say_nothing_of_their_pixels(changes: dict[str, object], syntax: str) -> None:
