@@ -24,7 +24,7 @@ from gateway.api.services import ApiServices
 from gateway.api.worklist import attach, worklist_of, worklist_services
 from gateway.archive import Source
 from gateway.auth import web as auth
-from gateway.auth.tokens import Tokens
+from gateway.auth.tokens import Tokens, revocations
 from gateway.commitments import ArchiveCommitments
 from gateway.config import Settings
 from gateway.forwarding import FORWARDING, Forwarding
@@ -43,8 +43,8 @@ SHUTDOWN_TIMEOUT_S = 8.0
 async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> web.Application:
     """Build the application around an open archive."""
     settings = core.settings
-    revocations = await core.workers.run(Generations, settings.data.dir / "tokens.generations")
-    tokens = Tokens(core.catalogue.db, revocations)
+    told = await core.workers.run(revocations, settings.data.dir)
+    tokens = Tokens(core.catalogue.db, told)
     forwarding = Forwarding(settings.http.public_url, settings.http.trusted_proxies)
     app = web.Application(
         middlewares=[
@@ -56,7 +56,7 @@ async def create_app(core: Core, *, dicom_address: str, demo: bool = False) -> w
     )
     app[CORE] = core
     app[FORWARDING] = forwarding
-    app.on_cleanup.append(_closing(revocations))
+    app.on_cleanup.append(_closing(told))
     app.on_response_prepare.append(middleware.headers(settings.http.cors_origins))
     app.router.add_get("/health/live", _live)
     app.router.add_get("/health/ready", _ready)
@@ -87,9 +87,9 @@ async def _commitments(app: web.Application, core: Core) -> ArchiveCommitments:
     return commitments
 
 
-def _closing(revocations: Generations) -> Callable[[web.Application], Awaitable[None]]:
+def _closing(told: Generations) -> Callable[[web.Application], Awaitable[None]]:
     async def close(_: web.Application) -> None:
-        revocations.close()
+        told.close()
 
     return close
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from pymongo import IndexModel
@@ -99,11 +100,24 @@ class Tokens:
 
     async def revoke(self, secret: str) -> None:
         """End a token or session, for all processes of this machine at once."""
+        await self._revoke({"_id": _hash(secret)})
+
+    async def revoke_all(self, user: str) -> int:
+        """End all tokens, sessions and links of a user as `revoke` does; how many."""
+        return await self._revoke({"user": user})
+
+    async def _revoke(self, chosen: dict[str, str]) -> int:
         async with driver.wrapped():
-            await self._tokens.delete_one({"_id": _hash(secret)})
+            done = await self._tokens.delete_many(chosen)
         if self._revocations is not None:
             with self._revocations.writing():
                 pass  # what is remembered by now is outdated
+        return int(done.deleted_count)
+
+
+def revocations(data_dir: Path) -> Generations:
+    """What the processes that work with a data folder tell each other of revocations; blocks. Close it."""
+    return Generations(data_dir / "tokens.generations")
 
 
 def _hash(secret: str) -> str:

@@ -3,11 +3,12 @@
 import asyncio
 import re
 import time
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
 
-from gateway.auth.tokens import Principal, Tokens
+from gateway.auth.tokens import Principal, Tokens, revocations
 from gateway.auth.web import COOKIE
 from gateway.wiring import open_core
 from tests.conftest import KEYS
@@ -106,3 +107,22 @@ async def test_a_session_is_not_believed_beyond_its_end(core):
     while await tokens.check(session, "session") is not None:
         assert time.monotonic() < end
         await asyncio.sleep(0.05)
+
+
+async def test_a_user_whose_tokens_are_revoked_is_out_at_once(core, tmp_path):
+    """Also of a session that was made of a token, and in processes that have looked it up."""
+    told, elsewhere = [await asyncio.to_thread(revocations, tmp_path) for _ in range(2)]
+    with closing(told), closing(elsewhere):
+        tokens, sibling = Tokens(core.catalogue.db, told), Tokens(core.catalogue.db, elsewhere)
+        code = await tokens.create("once", "doctor", rights=["reidentify"])
+        bearer = await tokens.create("bearer", "doctor", rights=["reidentify"])
+        session = await tokens.redeem(code, timedelta(hours=1))
+        other = await tokens.create("bearer", "nurse")
+        link = await tokens.create("once", "doctor")
+        assert "reidentify" in (await sibling.check(bearer, "bearer")).rights
+        assert "reidentify" in (await sibling.check(session, "session")).rights
+        assert await tokens.revoke_all("doctor") == 3
+        assert await sibling.check(bearer, "bearer") is None
+        assert await sibling.check(session, "session") is None
+        assert await sibling.redeem(link, timedelta(hours=1)) is None
+        assert await sibling.check(other, "bearer") is not None

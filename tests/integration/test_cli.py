@@ -139,3 +139,14 @@ def test_a_right_is_granted_and_recorded(tmp_path: Path) -> None:
     assert given.stdout.strip() not in listed.stdout
     verified = isthmus("audit", "verify", "--data", data)
     assert (verified.returncode, verified.stdout) == (0, "0 flaws in the audit\n")
+
+
+def test_tokens_of_a_user_are_revoked(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for user in ("doctor", "doctor", "nurse"):
+        assert isthmus("token", "create", "--user", user, "--data", data).returncode == 0
+    done = isthmus("token", "revoke", "--user", "doctor", "--data", data)
+    assert (done.returncode, done.stdout) == (0, "2 tokens and sessions ended\n"), done.stderr
+    assert isthmus("token", "revoke", "--data", data).returncode == 2
+    (entry,) = map(json.loads, isthmus("audit", "list", "--data", data).stdout.splitlines())
+    assert (entry["action"], entry["what"]) == ("revoke", {"user": "doctor"})

@@ -58,8 +58,8 @@ def test_list_export_remove(place):
     assert call("quarantine", "remove", "--all").stdout == "1 removed\n"
     assert list((folder / "quarantine").iterdir()) == []
     audited = call("audit", "list").stdout
-    assert audited.count("quarantine export begun") == 2
-    assert audited.count("quarantine remove begun") == 2
+    assert audited.count('"quarantine export", "outcome": "begun"') == 2
+    assert audited.count('"quarantine remove", "outcome": "begun"') == 2
     assert first in audited
     assert "Quixote" not in audited
 

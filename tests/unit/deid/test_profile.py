@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import cli
+from gateway import cli, commands
 from gateway.assignment import Keys
 from gateway.config import Settings, load
 from gateway.deid.profile import DOCUMENTS, OPTIONS, SHIPPED, load_profile
@@ -56,9 +56,9 @@ def test_the_preview_finds_them(folder: Path, tmp_path: Path, capsys: pytest.Cap
     configuration = tmp_path / "isthmus.toml"
     configuration.write_text(f'[data]\ndir = "{tmp_path / "data"}"\n[deid]\nprofiles_dir = "{folder}"\n')
     arguments = ["deid", "preview", "--config", str(configuration), "--profile"]
-    assert cli.main([*arguments, "site", str(bundled("CT_small.dcm"))]) == cli.DONE
+    assert cli.main([*arguments, "site", str(bundled("CT_small.dcm"))]) == commands.DONE
     assert "Isthmus profile site" in capsys.readouterr().out
-    assert cli.main([*arguments, "nowhere", str(bundled("CT_small.dcm"))]) == cli.FAILED
+    assert cli.main([*arguments, "nowhere", str(bundled("CT_small.dcm"))]) == commands.FAILED
     assert "basic, none, research, site" in capsys.readouterr().err
 
 
