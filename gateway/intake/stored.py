@@ -107,6 +107,11 @@ class StoredHeader:
         return gzip.compress(self.json, _LEVEL, mtime=0)
 
     @property
+    def photometric(self) -> str:
+        """The photometric interpretation."""
+        return str((self.attributes.get("00280004", {}).get("Value") or [""])[0])
+
+    @property
     def data_set(self) -> memoryview:
         """The encoded data set in `head`, without the header of the pixel element."""
         start = 144 + int.from_bytes(self.head[140:144], "little")  # group 0002 begins with its own length

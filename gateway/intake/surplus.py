@@ -1,0 +1,39 @@
+"""What follows the last frame within native pixel data: no picture shows it, so it may be anything.
+
+Senders pad so. It leaves as zeros and as long as it came, for its length is told before it comes.
+"""
+
+from __future__ import annotations
+
+from gateway.deid.policy import Refusal
+from gateway.intake.pixels import UNDEFINED, PixelElement
+from gateway.intake.stored import StoredHeader
+
+
+class Surplus:
+    """Counts native pixel data, to tell what is beyond its frames."""
+
+    def __init__(self, frames_bytes: int = 0) -> None:
+        """Take how many bytes all frames have; 0: nobody knows, and all passes."""
+        self._left = frames_bytes or None
+
+    def pictured(self, size: int) -> int:
+        """How many of the next `size` bytes belong to frames."""
+        if self._left is None:
+            return size
+        kept = min(self._left, size)
+        self._left -= kept
+        return kept
+
+
+def surplus_of(pixels: PixelElement | None, stored: StoredHeader) -> Surplus:
+    """What there is beyond the frames of an object; raise Refusal if that has room for another frame."""
+    bits, count = stored.geometry.frame_bits, stored.geometry.count
+    if pixels is None or pixels.length == UNDEFINED or not bits * count:
+        return Surplus()
+    if stored.photometric == "YBR_FULL_422":  # software forgets to leave out every other color
+        bits = bits // 2 * 3
+    frames_bytes = -(-bits * count // 8)
+    if pixels.length - frames_bytes >= max(bits // 8, 2):
+        raise Refusal("The pixel data has more frames than the object says.")
+    return Surplus(frames_bytes)
