@@ -90,6 +90,8 @@ _SEQUENCES: Final = {
 #: What the table forgets: a length of old that no longer holds, envelopes of other de-identifiers, and parameters of
 #: signatures that went.
 _FORGOTTEN: Final = {0x00080001: Action.REMOVE, 0x04000500: Action.REMOVE, 0x4FFE0001: Action.REMOVE}
+#: Clinical Trial Protocol Ethics Committee Name may stand beside its approval number alone, which the table removes.
+_ORPHANS: Final = {0x00120081}
 _CODE_TAGS: Final = {0x00080100, 0x00080102, 0x00080104, 0x00080119, 0x00080120}
 _TEXT_VALUE: Final = 0x0040A160
 _TIMEZONE_OFFSET: Final = 0x00080201
@@ -193,6 +195,8 @@ class Plan:
             return Action.DUMMY
         if not basic:
             return _FORGOTTEN.get(tag) or self.by_vr(tag, vr)
+        if tag in _ORPHANS:
+            return Action.REMOVE
         if vr == "SQ" and ("D" in basic or tag in _SEQUENCES):
             return _SEQUENCES.get(tag, Action.REMOVE)
         return Action.UID if vr == "UI" and "D" in basic else _BASIC[basic]
