@@ -14,6 +14,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,7 +95,10 @@ class Quarantine:
 
     def entries(self) -> list[Entry]:
         """All that is kept, the oldest first; what cannot be opened is among it, and says so."""
-        found = [self._entry(path) for path in self._folder.glob(f"*{_SUFFIX}")]
+        found: list[Entry] = []
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):  # it was removed meanwhile
+                found.append(self._entry(path))
         return sorted(found, key=lambda one: (one.at, one.id))
 
     def open(self, entry_id: str) -> SealedReader:

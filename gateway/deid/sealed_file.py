@@ -43,7 +43,12 @@ class SealedWriter:
         self._file = os.fdopen(os.open(path, _NEW, 0o600), "wb", buffering=0)
         #: Bytes of the file by now, and of what it holds.
         self.size = self.content_size = 0
-        self._put(_MAGIC + self._prefix)
+        try:
+            self._put(_MAGIC + self._prefix)
+        except BaseException:
+            self._file.close()
+            path.unlink()  # nobody has it, to do so
+            raise
 
     def write(self, data: bytes) -> None:
         """Go on with these bytes."""

@@ -1,6 +1,7 @@
 """The quarantine as a folder: bounded, private, and honest about what it cannot open."""
 
 import os
+import resource
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 from dicomweb.errors import NotFound
 from gateway.config import QuarantineSettings
 from gateway.deid.quarantine import Quarantine, QuarantineFull
+from gateway.deid.sealed_file import SealedReader
 from gateway.deid.vault import Vault
 from gateway.errors import ConfigurationError, VaultError
 
@@ -175,3 +177,25 @@ def test_ids_are_no_paths(quarantine, name):
     for call in (quarantine.open, quarantine.remove):
         with pytest.raises(NotFound):
             call(name)
+
+
+def test_what_is_removed_while_it_is_listed_is_left_out(quarantine, monkeypatch):
+    keep(quarantine, b"content")
+
+    def gone(path, vault):
+        path.unlink()
+        return SealedReader(path, vault)
+
+    monkeypatch.setattr("gateway.deid.quarantine.SealedReader", gone)
+    assert quarantine.entries() == []
+
+
+def test_a_full_disk_leaves_no_draft(quarantine, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            quarantine.begin()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "quarantine").iterdir()) == []
