@@ -23,8 +23,11 @@ def views(pixels: np.ndarray, photometric: str, header: Dataset, number: int) ->
     """
     if pixels.ndim == 3 or photometric == color.PALETTE:
         return [color.rgb(pixels, photometric, header)]
-    low, high = float(pixels.min()), float(pixels.max())
-    stretched = (pixels.astype(np.float32) - low) * (255.0 / max(high - low, 1e-9))
+    low, high = _ends(pixels)
+    if pixels.dtype.kind == "f":
+        pixels = np.nan_to_num(pixels, nan=low, posinf=high, neginf=low)
+    exact = np.result_type(pixels, np.float32)
+    stretched = (pixels.astype(exact) - low) * (255.0 / ((high - low) or 1.0))
     full_range: np.ndarray = np.clip(stretched, 0, 255).astype(np.uint8)
     if pixels.dtype.itemsize == 1:
         return [full_range]
@@ -37,11 +40,18 @@ def darkest(pixels: np.ndarray, photometric: str, header: Dataset) -> Any:
     It is one that occurs, so that what viewers work out of a frame's range of values stays as it was.
     """
     if photometric == "MONOCHROME1":
-        return pixels.max()
+        return pixels.dtype.type(_ends(pixels)[1])
     if photometric == color.PALETTE:
         values = np.unique(pixels)
         return values[np.argmin(color.rgb(values[None], photometric, header)[0].sum(axis=-1))]
     if pixels.ndim == 3:
         middle = 1 << (int(header.BitsStored) - 1)
         return [0, middle, middle] if photometric.startswith("YBR_FULL") else 0
-    return pixels.min()
+    return pixels.dtype.type(_ends(pixels)[0])
+
+
+def _ends(pixels: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest value; what is infinite or no number hides no other."""
+    if pixels.dtype.kind == "f":
+        pixels = pixels[np.isfinite(pixels)]
+    return (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)

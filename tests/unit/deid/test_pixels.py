@@ -20,8 +20,27 @@ from gateway.deid.ocr import Box, Text
 from gateway.deid.pixels import PixelCleaner, Redaction
 from gateway.deid.policy import Refusal
 from gateway.deid.risk import Risk, assess
-from gateway.deid.views import darkest
+from gateway.deid.views import darkest, views
 from tests.burned_in import burn
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("kind", "offset", "step"), [("f4", 0, 1), ("f8", 0, 1e-12), ("f8", 0, 1e300), ("f4", -5, 2)])
+def test_a_value_that_is_no_number_hides_no_other(odd: float, kind: str, offset: float, step: float) -> None:
+    frame = np.full((40, 60), offset, kind)
+    frame[10:20, 10:30] += step
+    frame[0, 0] = odd
+    full_range = views(frame, "MONOCHROME2", header(BitsAllocated=32, BitsStored=32), 1)[-1]
+    assert (full_range[10:20, 10:30] >= 254).all()
+    assert not full_range[30:].any()
+    assert darkest(frame, "MONOCHROME2", header()) == offset
+    assert darkest(frame, "MONOCHROME1", header()) == np.dtype(kind).type(offset + step)
+
+
+def test_large_numbers_are_told_apart() -> None:
+    frame = np.full((40, 60), (1 << 31) - 10, np.int32)
+    frame[10:20, 10:30] += 5
+    assert views(frame, "MONOCHROME2", header(BitsAllocated=32, BitsStored=32), 1)[-1][15, 20] == 255
 
 
 async def run(function, *arguments):
