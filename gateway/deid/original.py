@@ -24,6 +24,7 @@ PATIENT_NAME: Final = 0x00100010
 PATIENT_ID: Final = 0x00100020
 BIRTH_DATE: Final = 0x00100030
 ISSUER: Final = 0x00100021
+STUDY_DATE: Final = 0x00080020
 STUDY_UID: Final = 0x0020000D
 SERIES_UID: Final = 0x0020000E
 INSTANCE_UID: Final = 0x00080018
@@ -39,7 +40,7 @@ PATIENT: Final[Mapping[int, str]] = MappingProxyType(
 #: What of the study is kept, its UID apart.
 STUDY: Final[Mapping[int, str]] = MappingProxyType(
     {
-        0x00080020: "DA", 0x00080030: "TM", 0x00080050: "SH", 0x00080051: "SQ", 0x00080090: "PN", 0x00081030: "LO",
+        STUDY_DATE: "DA", 0x00080030: "TM", 0x00080050: "SH", 0x00080051: "SQ", 0x00080090: "PN", 0x00081030: "LO",
         0x00200010: "SH",
     }
 )  # fmt: skip

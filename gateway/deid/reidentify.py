@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR
@@ -12,7 +13,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicomweb.errors import Conflict, IsthmusError
-from gateway.deid.original import DESIGNATOR, PATIENT, PATIENT_ID, PATIENT_NAME, STUDY, Original
+from gateway.deid.dates import shift_date, shift_datetime
+from gateway.deid.original import DESIGNATOR, PATIENT, PATIENT_ID, PATIENT_NAME, STUDY, STUDY_DATE, Original
 from gateway.deid.values import make, values_of
 
 #: What tells of the de-identification: identity removed, method, method codes, what became of dates.
@@ -20,6 +22,9 @@ _STATEMENTS: Final = (0x00120062, 0x00120063, 0x00120064, 0x00280303)
 #: Attributes that must be there, empty if nothing is known (type 2).
 _TYPE_2: Final = frozenset({PATIENT_NAME, PATIENT_ID})
 _CHARACTER_SET: Final = 0x00080005
+#: Dates of a result that are no further from that of the study were moved with it. What was made later, such as the day on
+#: which a viewer stored it, is at least a year less this away.
+_NEAR: Final = timedelta(days=31)
 
 
 class NotInVault(Conflict):
@@ -55,8 +60,11 @@ def reidentified(ds: Dataset, truth: Truth, is_issued: Callable[[str], bool]) ->
         result = copy.deepcopy(ds)
         pseudonym = str(result.get("PatientID") or "")
         result.decode()
+        moved_back = _dates_back(str(result.get("StudyDate") or ""), truth.original.texts.get(STUDY_DATE, ""))
         for element in _elements(result):
-            if element.VR == "UI":
+            if element.VR in {"DA", "DT"}:
+                _replace(element, moved_back)
+            elif element.VR == "UI":
                 _replace(element, lambda uid: _resolved(uid, truth.uids, is_issued))
             elif int(element.tag) in _TYPE_2 and str(element.value) == pseudonym:
                 _set(element, truth.original.texts.get(int(element.tag), pseudonym))
@@ -98,6 +106,29 @@ def _resolved(uid: str, known: Mapping[str, str], is_issued: Callable[[str], boo
     if is_issued(uid):
         raise NotInVault
     return uid
+
+
+def _dates_back(shifted: str, original: str) -> Callable[[str], str]:
+    """How dates that were moved together with that of the study become true again; others stay."""
+    try:
+        day, years = _day(shifted), int(shifted[:4]) - int(original[:4])
+    except ValueError:
+        return str
+
+    def back(text: str) -> str:
+        try:
+            if not years or abs(_day(text) - day) > _NEAR:
+                return text
+        except ValueError:
+            return text
+        return (shift_date(text, years) if len(text) == len("YYYYMMDD") else shift_datetime(text, years)) or text
+
+    return back
+
+
+def _day(text: str) -> date:
+    """The day of a date, or of a date and time; raise ValueError."""
+    return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
 
 
 def _set(element: DataElement, text: str) -> None:
