@@ -15,6 +15,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from dicomweb.errors import IsthmusError
 from gateway import logs, opening
@@ -132,6 +133,9 @@ async def _dispatch(assignment: Assignment, core: Core) -> None:
     _announce(assignment)
     async with asyncio.TaskGroup() as group:
         group.create_task(_sweep(core))
+        if core.archive.quarantine is not None:
+            prune = partial(core.workers.run_io, core.archive.quarantine.prune)
+            group.create_task(_regularly(_SWEEP_EVERY_S, prune, "pruning the quarantine"))
         group.create_task(_regularly(_DERIVE_EVERY_S, core.catalogue.complete, "deriving"))
         group.create_task(_build_keys(core))
         group.create_task(_run_plugins(core) if core.settings.ray.enabled else _follow_deletions(core))
@@ -162,8 +166,6 @@ async def _sweep(core: Core) -> None:
         await asyncio.sleep(_SWEEP_EVERY_S)
         try:
             await core.archive.sweep()
-            if core.archive.quarantine is not None:
-                await core.workers.run_io(core.archive.quarantine.prune)
         except Exception:
             logger.exception("sweeping failed")
 

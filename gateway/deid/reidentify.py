@@ -22,8 +22,8 @@ _STATEMENTS: Final = (0x00120062, 0x00120063, 0x00120064, 0x00280303)
 #: Attributes that must be there, empty if nothing is known (type 2).
 _TYPE_2: Final = frozenset({PATIENT_NAME, PATIENT_ID})
 _CHARACTER_SET: Final = 0x00080005
-#: Dates of a result that are no further from that of the study were moved with it. What was made later, such as the day on
-#: which a viewer stored it, is at least a year less this away.
+#: Dates of a result that are no further from that of the study were moved with it. What was made later, such as the day
+#: on which a viewer stored it, is at least a year less this away.
 _NEAR: Final = timedelta(days=31)
 
 
