@@ -170,7 +170,7 @@ async def _sweep(core: Core) -> None:
             logger.exception("sweeping failed")
 
 
-async def _regularly(every_s: float, step: Callable[[], Awaitable[None]], name: str) -> None:
+async def _regularly(every_s: float, step: Callable[[], Awaitable[object]], name: str) -> None:
     """Take a step now and then, whether or not the catalogue can be reached: the next may succeed."""
     while True:
         await asyncio.sleep(every_s)
