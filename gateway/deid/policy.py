@@ -11,6 +11,11 @@ from dicomweb.errors import Refused
 _MAX_DEPTH: Final = 64
 _MAX_ELEMENTS: Final = 4_000_000
 _RAW_DATA: Final = "1.2.840.10008.5.1.4.1.1.66"
+_INVENTORY: Final = "1.2.840.10008.5.1.4.1.1.201.1"
+#: Basic Voice Audio, General Audio, and the trial's Audio SR.
+_SOUNDS: Final = frozenset(
+    {"1.2.840.10008.5.1.4.1.1.9.4.1", "1.2.840.10008.5.1.4.1.1.9.4.2", "1.2.840.10008.5.1.4.1.1.88.2"}
+)
 #: Label Map and Height Map Segmentation Storage, which the registry of pydicom 3.0 does not have yet.
 _RECENT: Final = frozenset({"1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.66.8"})
 
@@ -24,9 +29,13 @@ class Refusal(Refused):
 
 
 def check_class(sop_class_uid: str, *, has_directory: bool) -> None:
-    """Raise Refusal for classes that hold directories or bytes that nobody can look into."""
+    """Raise Refusal for classes that hold directories, voices, or bytes that nobody can look into."""
     if has_directory:
         raise Refusal("A DICOMDIR names patients and files; send the files themselves.")
+    if sop_class_uid == _INVENTORY:
+        raise Refusal("An inventory names patients and files; send the files themselves.")
+    if sop_class_uid in _SOUNDS:
+        raise Refusal("A recording of sound may hold a voice, which nobody here listens to.")
     if sop_class_uid == _RAW_DATA or sop_class_uid not in _STORAGE:
         raise Refusal("The SOP class is not a storage class that can be de-identified.")
 

@@ -188,6 +188,21 @@ def test_documents_that_nobody_can_look_into_are_refused(
         refused(deidentifier, file(ds))
 
 
+@pytest.mark.parametrize("number", ["9.4.1", "9.4.2", "88.2"])
+def test_voices_are_refused(research: Deidentifier, basic: Deidentifier, number: str) -> None:
+    ds = header(SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{number}", Modality="AU")
+    ds.WaveformSequence = Sequence(
+        [item(WaveformBitsAllocated=8, WaveformSampleInterpretation="MB", WaveformData=bytes(256))]
+    )
+    for deidentifier in (research, basic):
+        assert "voice" in refused(deidentifier, file(ds))
+
+
+def test_inventories_are_refused(research: Deidentifier, basic: Deidentifier) -> None:
+    for deidentifier in (research, basic):
+        assert "inventory" in refused(deidentifier, file(header(SOPClassUID="1.2.840.10008.5.1.4.1.1.201.1")))
+
+
 def test_a_document_in_another_object_goes(research: Deidentifier, basic: Deidentifier) -> None:
     ds = header(EncapsulatedDocument=b"%PDF-1.4 " + NAME, MIMETypeOfEncapsulatedDocument="application/pdf")
     ds.SourceImageSequence = Sequence([item(EncapsulatedDocument=b"%PDF-1.4 " + NAME, DocumentTitle="QUIRINALE")])
