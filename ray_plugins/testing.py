@@ -109,7 +109,7 @@ class Phantom:
         """
         uris = []
         for number, plane in enumerate(self.array()):
-            path = folder / f"{(number * 7) % len(self.array()):03}-{number:03}.dcm"
+            path = folder / f"{(number * 7) % self.shape[0]:03}-{number:03}.dcm"
             self._instance(number, plane, changes or {}).save_as(path, enforce_file_format=True)
             uris.append(path.absolute().as_uri())
         return tuple(sorted(uris))

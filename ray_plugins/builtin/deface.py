@@ -35,15 +35,14 @@ from ray_plugins.sdk import (
 TILTS_DEG = range(40, 56)  # of the plane's normal, from straight forward towards straight down
 MAX_TURN_DEG = 45  # of the head to a side, as its long axis tells
 LONG = 1.08  # a brain whose axes differ less does not tell
-FACE_FRONT_MM = (
-    10.0  # the face ends here, in front of the brain's centre: the spine and the angle of the jaw lie behind
-)
+FACE_FRONT_MM = 10.0  # the face ends here, in front of the brain's centre: spine and angle of the jaw lie behind
 HEAD_MM = 260.0  # from vertex to chin; 255 mm is the 99th percentile of men
 EAR_MM = 8.0  # beside the brain, the skull; what lies further out is scalp and auricle
 EAR_TILT_DEG = 30.0  # downward: at the height of the ears a head is narrower than above
 BACK_OF_EAR_MM, FRONT_OF_EAR_MM, LOBE_MM = 70.0, 40.0, 90.0  # behind, before and below the brain's centre
 NECK_MM = 50.0  # this far from the middle, what is below the skull stays
 MIN_FACE_ML = 20.0
+PADDING_HU = -1100  # whatever is lower is no air, but what scanners put where they measured nothing
 MAX_POOL = 1_000_000
 FACE = Code("89545001", "SCT", "Face")
 
@@ -126,8 +125,9 @@ def fillings(volume: Volume, removed: NDArray[np.bool_], head: Head, fill: str) 
     where anything was.
     """
     values = volume.array[removed]
-    air = values[values < head.air_level]
-    tissue_ml = (values.size - air.size) * volume.voxel_ml
+    is_air = values < head.air_level
+    tissue_ml = (values.size - int(is_air.sum())) * volume.voxel_ml
+    air = values[is_air & (values > PADDING_HU)]
     if not air.size:
         air = volume.array.min(keepdims=True).ravel()
     if fill == "air":
@@ -151,7 +151,7 @@ def deface(
     volume: Volume,
     context: Context,
     margin: Annotated[float, Param(5, ge=2, le=20, unit="mm", help="Between the brain and what is removed.")],
-    ears: Annotated[bool, Param(True, help="Remove the auricles, too.")],
+    ears: Annotated[bool, Param(True, help="Remove the auricles, too: without, nothing is stamped.")],
     fill: Annotated[Literal["air", "noise"], Param("air", help="What takes the place of the face.")],
     preview: Annotated[bool, Param(False, help="Show what was removed as a segmentation of the source.")],
 ) -> Result:
@@ -176,6 +176,6 @@ def deface(
         removed,
         derivation=VOLUME_EDITING,
         description="Face replaced beyond a plane that touches the hull of the brain (Schimke and Hale 2011)",
-        defaced=True,
+        defaced=ears,  # they tell people apart as faces do
     )
     return result.segmentation([Segment("Removed", removed, FACE, color=(220, 80, 80))]) if preview else result

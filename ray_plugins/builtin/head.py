@@ -190,14 +190,19 @@ def _opened(tissue: Any, computer: Backend) -> Iterator[Any]:
 
 def _grown(part: Any, tissue: Any, distance_mm: float, computer: Backend) -> Any:
     """Grow a part within the tissue; only what is near it is looked at."""
-    near = int(distance_mm / GRID_MM) + 1
-    box = []
-    for axis, length in enumerate(part.shape):
-        hit = np.flatnonzero(computer.to_numpy(part.any(axis=tuple({0, 1, 2} - {axis}))))
-        box.append(slice(max(0, int(hit[0]) - near), min(length, int(hit[-1]) + near + 1)))
+    box = _box(part, int(distance_mm / GRID_MM) + 1, computer)
     grown = computer.xp.zeros_like(part)
-    grown[tuple(box)] = tissue[tuple(box)] & (_distance(~part[tuple(box)], computer) <= distance_mm)
+    grown[box] = tissue[box] & (_distance(~part[box], computer) <= distance_mm)
     return grown
+
+
+def _box(mask: Any, near: int, computer: Backend) -> tuple[slice, ...]:
+    """Bound what is in a mask, and so many voxels around it."""
+    box = []
+    for axis, length in enumerate(mask.shape):
+        hit = np.flatnonzero(computer.to_numpy(mask.any(axis=tuple({0, 1, 2} - {axis}))))
+        box.append(slice(max(0, int(hit[0]) - near), min(length, int(hit[-1]) + near + 1)))
+    return tuple(box)
 
 
 def likeness(mask: Any, computer: Backend) -> float:
@@ -254,4 +259,8 @@ def _distance(mask: Any, computer: Backend) -> Any:
     """Millimetres from each voxel of a mask to the nearest one outside; infinite if there is none."""
     if bool(mask.all()):
         return computer.xp.full(mask.shape, np.inf, np.float32)
-    return (computer.ndimage.distance_transform_edt(mask) * GRID_MM).astype(np.float32)
+    distance = computer.xp.zeros(mask.shape, np.float32)
+    if bool(mask.any()):
+        box = _box(mask, 1, computer)  # none outside is nearer than the box's rim
+        distance[box] = computer.ndimage.distance_transform_edt(mask[box]) * GRID_MM
+    return distance

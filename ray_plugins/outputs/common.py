@@ -18,7 +18,7 @@ from importlib.metadata import version
 from io import BytesIO
 from typing import Any
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmwrite
 from pydicom.sr.coding import Code as PydicomCode
 from pydicom.uid import UID
 
@@ -144,7 +144,7 @@ class Origin:
         dataset.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
         dataset.file_meta.ImplementationVersionName = f"ISTHMUS_{version('isthmus')}"[:16]
         buffer = BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
+        dcmwrite(buffer, dataset, enforce_file_format=True)  # save_as refuses a source in big endian
         return buffer.getvalue()
 
 

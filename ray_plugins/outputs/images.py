@@ -24,7 +24,7 @@ from pydicom.uid import UID, JPEGLSLossless
 from ray_plugins.outputs.common import MANUFACTURER, Origin, parameter_texts
 from ray_plugins.sdk import Code, Context, Images, PluginError
 from ray_plugins.task import DicomSeries
-from ray_plugins.volume import MAX_THREADS, fetcher, parse
+from ray_plugins.volume import MAX_THREADS, fetcher, parse, slices_of
 
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 PROCESSING = Code("109102", "DCM", "Processing Equipment")
@@ -46,6 +46,8 @@ STALE = (
     "DigitalSignaturesSequence",
     "DataSetTrailingPadding",
 )
+#: What has these is of the multi-frame kind, of however many frames (PS3.3 C.7.6.16).
+FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 #: Curves and overlays repeat in these groups (PS3.5 section 7.6).
 DRAWN_GROUPS = range(0x5000, 0x5020), range(0x6000, 0x6020)
 
@@ -65,10 +67,11 @@ def images(origin: Origin, made: Images, number: int, context: Context) -> Dicom
     shape = origin.volume.array.shape
     if made.changed.shape != shape or np.shape(made.values) not in ((), shape):
         raise PluginError(f'The images "{made.title}" have another shape than the series, {shape}.')
-    if len(origin.volume.headers) != shape[0]:
+    headers = origin.volume.headers
+    if len(headers) != shape[0] or any(group in header for header in headers for group in FRAMES):
         raise PluginError("Derived images are made of single-frame images only; this series has multi-frame images.")
     series = _Series(origin, made, number)
-    places = {str(header.SOPInstanceUID): index for index, header in enumerate(origin.volume.headers)}
+    places = {str(header.SOPInstanceUID): index for index, header in enumerate(headers)}
     fetch = fetcher(origin.task.inputs)
 
     def derive(uri: str) -> tuple[int, str, bytes] | None:
@@ -80,14 +83,15 @@ def images(origin: Origin, made: Images, number: int, context: Context) -> Dicom
     written: list[tuple[int, str, bytes]] = []
     size = 0
     with ThreadPoolExecutor(min(MAX_THREADS, (os.cpu_count() or 1) + 1)) as pool:
-        for one in filter(None, pool.map(derive, origin.task.inputs)):
-            written.append(one)
-            size += len(one[2])
-            if size > MAX_SERIES_BYTES:
-                raise PluginError(
-                    f"The new series is larger than the {MAX_SERIES_BYTES >> 20} MiB that a run may give."
-                )
-            context.progress(len(written) / shape[0], f"Writing {len(written)} of {shape[0]} images")
+        try:
+            for one in filter(None, pool.map(derive, origin.task.inputs)):
+                written.append(one)
+                size += len(one[2])
+                if size > MAX_SERIES_BYTES:
+                    raise PluginError(f"The new series is larger than {MAX_SERIES_BYTES >> 20} MiB, the most of a run.")
+                context.progress(len(written) / shape[0], f"Writing {len(written)} of {shape[0]} images")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # who ends early waits for nothing that nobody takes
     instances = tuple((uid, data) for _, uid, data in sorted(written))
     return DicomSeries("images", made.title, str(origin.sources[0].StudyInstanceUID), str(series.uid), instances)
 
@@ -120,19 +124,18 @@ class _Series:
     def _pixels(self, source: Dataset, index: int) -> NDArray[Any]:
         """Give the stored values, those that changed by the inverse of the rescaling."""
         bits = int(source.BitsStored)
-        if int(source.HighBit) != bits - 1 or int(source.BitsAllocated) not in (8, 16):
+        (place,) = slices_of(source)
+        if int(source.HighBit) != bits - 1 or int(source.BitsAllocated) not in (8, 16) or not place.slope:
             raise PluginError("The pixels are stored in a way that cannot be written back.")
         pixels = np.array(pixel_array(source, raw=True))
         unused = 8 * pixels.dtype.itemsize - bits  # overlays may lie there, and go, too
         pixels = (pixels << unused) >> unused
         changed = self.made.changed[index]
         if changed.any():
-            values = (
-                self.made.values if np.ndim(self.made.values) == 0 else np.asarray(self.made.values)[index][changed]
-            )
-            slope, intercept = float(source.get("RescaleSlope", 1)), float(source.get("RescaleIntercept", 0))
+            given = np.asarray(self.made.values)
+            values = given[index][changed] if given.ndim else given
             low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if pixels.dtype.kind == "i" else (0, (1 << bits) - 1)
-            stored = np.rint((np.asarray(values, np.float64) - intercept) / slope)
+            stored = np.rint((values.astype(np.float64) - place.intercept) / place.slope)
             pixels[changed] = np.clip(stored, low, high).astype(pixels.dtype)
         return pixels
 
@@ -142,8 +145,9 @@ class _Series:
         instance.SeriesInstanceUID = self.uid
         instance.SeriesNumber = origin.series_number(self.number + 2)
         described = str(instance.get("SeriesDescription") or "")
+        title = made.title.lower()[:40]
         instance.SeriesDescription = (
-            f"{described[: 63 - len(made.title)]} {made.title.lower()}" if described else origin.description(made.title)
+            f"{described[: 63 - len(title)]} {title}" if described else origin.description(made.title)
         )
         instance.ImageType = ["DERIVED", "SECONDARY", *list(instance.get("ImageType") or [])[2:]]
         reference.PurposeOfReferenceCodeSequence = [_item(SOURCE_IMAGE)]

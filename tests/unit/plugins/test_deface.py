@@ -2,65 +2,70 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
 
-from ray_plugins.builtin.deface import deface
-from ray_plugins.builtin.head import NoBrain
+from ray_plugins.array import backend
+from ray_plugins.builtin.deface import deface, fillings, plan
+from ray_plugins.builtin.head import Head as Brain
+from ray_plugins.builtin.head import NoBrain, find
 from ray_plugins.sdk import PluginError, Result, Volume
-from ray_plugins.testing import PluginContract, run
+from ray_plugins.testing import PluginContract
 from ray_plugins.volume import read
 from tests.heads import Head
 
 TURN = np.deg2rad(15)
 HEADS = {
-    "CT": Head(),
-    "CT, turned and nodding": Head(turn_deg=20, nod_deg=12),
-    "CT, coronal": Head(shape=(84, 66, 80), spacing_mm=(3.0, 4.0, 2.5), column=(0, 0, -1)),
-    "T1": Head(kind="T1"),
-    "T1, sagittal": Head(shape=(60, 100, 110), spacing_mm=(3.0, 2.5, 2.5), kind="T1", row=(0, 1, 0), column=(0, 0, -1)),
-    "T2, oblique": Head(
-        kind="T2", row=(np.cos(TURN), np.sin(TURN), 0), column=(-np.sin(TURN), np.cos(TURN), 0), turn_deg=5
+    "CT, its ears stay": (Head(), {"ears": False}),
+    "CT, coronal, turned and nodding": (
+        Head(shape=(84, 66, 80), spacing_mm=(3.0, 4.0, 2.5), column=(0, 0, -1), turn_deg=20, nod_deg=12),
+        {"preview": True},
     ),
-}
-DEIDENTIFIED = {
-    "PatientIdentityRemoved": "YES",
-    "DeidentificationMethod": "Isthmus research",
-    "LongitudinalTemporalInformationModified": "MODIFIED",
-}
+    "T2, sagittal and oblique": (
+        Head(
+            shape=(60, 100, 100), spacing_mm=(3.0, 2.5, 2.5), kind="T2", turn_deg=5,
+            row=(-np.sin(TURN), np.cos(TURN), 0), column=(0, 0, -1),
+        ),
+        {},
+    ),
+}  # fmt: skip
+CPU = backend("cpu")
+
+
+Case = tuple[Head, Result, dict[str, bool]]
 
 
 class TestContract(PluginContract):
     plugin = deface
 
     def series(self, folder: Path) -> tuple[str, ...]:
-        return Head().write(folder, {"PatientPosition": "HFS", "BodyPartExamined": "HEAD"})
+        return Head(shape=(44, 100, 80), spacing_mm=(6.0, 2.5, 2.5)).write(
+            folder, {"PatientPosition": "HFS", "BodyPartExamined": "HEAD"}
+        )
 
 
 @pytest.fixture(scope="module", params=HEADS)
-def case(request: pytest.FixtureRequest) -> tuple[Head, Result]:
-    head = HEADS[request.param]
-    return head, deface(head.volume())
+def case(request: pytest.FixtureRequest) -> Case:
+    """A head, what became of it, and what was asked for."""
+    head, parameters = HEADS[request.param]
+    return head, deface(head.volume(), **parameters), parameters
 
 
-def test_the_face_goes_and_the_brain_stays(case: tuple[Head, Result]) -> None:
-    head, result = case
-    assert result.segments == []
+def test_the_face_goes_and_the_brain_stays(case: Case) -> None:
+    head, result, asked = case
     (images,) = result.series
     gone = {part: float(images.changed[getattr(head, part)].mean()) for part in ("nose", "chin", "eyes", "ears")}
     assert gone["nose"] == gone["chin"] == 1
     assert gone["eyes"] > 0.7  # their backs touch the brain of the phantom
-    assert gone["ears"] > 0.95
     assert not (images.changed & head.brain).any()
-    assert images.defaced
+    assert gone["ears"] > 0.95 if asked.get("ears", True) else gone["ears"] == 0
+    assert images.defaced is asked.get("ears", True), "who keeps ears can be recognized"
 
 
-def test_a_mask_of_what_was_removed_shows_no_profile(case: tuple[Head, Result]) -> None:
-    head, result = case
+def test_a_mask_of_what_was_removed_shows_no_profile(case: Case) -> None:
+    head, result, _ = case
     changed = result.series[0].changed
     air = head.array() < (-500 if head.kind == "CT" else 60)
     in_front = changed & (head.points[1] < -70) & (head.points[2] < -50)
@@ -69,34 +74,44 @@ def test_a_mask_of_what_was_removed_shows_no_profile(case: tuple[Head, Result]) 
     assert in_front[(head.points[1] < -80) & (head.points[2] < -60) & (head.points[2] > -120)].all()
 
 
-def test_ears_may_stay() -> None:
-    head = Head()
-    (images,) = deface(head.volume(), ears=False).series
-    assert images.changed[head.nose].all()
-    assert not images.changed[head.ears].any()
+@pytest.fixture(scope="module")
+def found() -> tuple[Volume, Brain]:
+    """A CT, noisy as it is, and its brain."""
+    volume = Head(noise=20).volume()
+    return volume, find(volume, "CT", CPU)
 
 
-def test_a_wider_margin_removes_less() -> None:
-    near, far = (deface(Head().volume(), margin=margin).series[0].changed for margin in (2, 12))
+def test_a_wider_margin_removes_less(found: tuple[Volume, Brain]) -> None:
+    volume, brain = found
+    near, far = (plan(brain, CPU, margin_mm=mm).mask(volume.array.shape, volume.affine) for mm in (2, 12))
     assert not (far & ~near).any()
     assert near.sum() > far.sum()
 
 
-def test_noise_looks_like_the_air_around() -> None:
-    head = Head(noise=20)
-    volume = head.volume()
-    (images,) = deface(volume, fill="noise").series
-    drawn = np.asarray(images.values)[images.changed]
+@pytest.mark.parametrize("padded", [False, True])
+def test_noise_looks_like_the_air_around(found: tuple[Volume, Brain], padded: bool) -> None:
+    volume, brain = found
+    removed = plan(brain, CPU).mask(volume.array.shape, volume.affine)
+    array = volume.array.copy()
+    if padded:  # most of what lies before a face, in a round field of view
+        array[removed & (array < -900) & (np.arange(array.shape[2]) % 4 > 0)] = -3024
+    values, tissue_ml = fillings(Volume(array, volume.affine), removed, brain, "noise")
+    drawn = np.asarray(values)[removed]
     air = volume.array[:, :5, :20]
     assert float(drawn.mean()) == pytest.approx(float(air.mean()), abs=2)
     assert float(drawn.std()) == pytest.approx(float(air.std()), rel=0.1)
-    assert (np.asarray(images.values)[~images.changed] == volume.array[~images.changed]).all()
+    assert (np.asarray(values)[~removed] == array[~removed]).all()
+    assert fillings(Volume(array, volume.affine), removed, brain, "air") == (
+        pytest.approx(float(air.mean()), abs=2),
+        tissue_ml,
+    )
+    assert tissue_ml == pytest.approx((volume.array[removed] > -300).sum() * volume.voxel_ml)
 
 
-def test_a_preview_is_a_segmentation_of_the_source() -> None:
-    result = deface(Head().volume(), preview=True)
-    (segment,) = result.segments
-    assert (segment.mask == result.series[0].changed).all()
+def test_a_preview_is_a_segmentation_of_the_source(case: Case) -> None:
+    _, result, asked = case
+    assert len(result.segments) == bool(asked.get("preview"))
+    assert all((segment.mask == result.series[0].changed).all() for segment in result.segments)
 
 
 def part(head: Head, first: int = 0, last: int | None = None) -> Volume:
@@ -107,13 +122,14 @@ def part(head: Head, first: int = 0, last: int | None = None) -> Volume:
     return Volume(volume.array[first:last], affine, volume.headers)
 
 
-@pytest.mark.parametrize("kind", ["CT", "T1"])
-def test_a_field_of_view_that_ends_in_the_head_is_refused(kind: str) -> None:
-    head = Head(kind=kind)
-    with pytest.raises(PluginError, match="holds no face"):
-        deface(part(head, 36))
+def test_a_field_of_view_that_ends_below_the_vertex_is_refused() -> None:
     with pytest.raises(NoBrain):
-        deface(part(head, 0, 40))
+        deface(part(Head(kind="T1"), 0, 40))
+
+
+def test_a_field_of_view_that_ends_above_the_face_is_refused() -> None:
+    with pytest.raises(PluginError, match="holds no face"):
+        deface(part(Head(), 36))
 
 
 def test_a_slab_and_grains_are_refused() -> None:
@@ -136,16 +152,16 @@ def test_what_is_defaced_already_is_refused() -> None:
 def test_other_parts_of_the_body_are_refused(data_folder: Path, folder: str) -> None:
     files = sorted(path for path in (data_folder / folder).glob("*.dcm") if "seg" not in path.name)
     with pytest.raises(NoBrain):
-        deface(read([path.as_uri() for path in files]))
+        deface(read([path.as_uri() for path in files[:: 1 + len(files) // 100]]))
 
 
 @pytest.fixture(scope="module")
 def brain(data_folder: Path) -> Volume:
     """A real T1 at half its resolution in each direction, for speed."""
     files = sorted((data_folder / "mr-brain").glob("*.dcm"))
-    whole = read([path.as_uri() for path in files])
-    affine = whole.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-    return Volume(whole.array[::2, ::2, ::2], affine, whole.headers)
+    read_ones = read([path.as_uri() for path in files[::2]])
+    affine = read_ones.affine @ np.diag([1.0, 2.0, 2.0, 1.0])
+    return Volume(read_ones.array[:, ::2, ::2], affine, read_ones.headers)
 
 
 def test_a_real_brain_stays_whole_and_a_face_before_it_goes(brain: Volume) -> None:
@@ -165,33 +181,3 @@ def test_a_real_brain_stays_whole_and_a_face_before_it_goes(brain: Volume) -> No
     assert not (images.changed & brain_voxels).any()
     assert images.changed[nose | chin].all()
     assert images.changed[eyes].mean() > 0.9
-
-
-def test_an_instance_says_what_became_of_it(tmp_path: Path) -> None:
-    icon = Dataset()
-    icon.Rows = 1
-    changes = {**DEIDENTIFIED, "SeriesDescription": "Head native", "IconImageSequence": [icon], "BitsStored": 16}
-    uris = Head().write(tmp_path, changes)
-    (series,) = run(deface, uris).series
-    sources = {str(one.SOPInstanceUID): one for one in (dcmread(uri.removeprefix("file://")) for uri in uris)}
-    heights = []
-    for uid, data in series.instances:
-        made = dcmread(BytesIO(data))
-        (reference,) = made.SourceImageSequence
-        source = sources.pop(reference.ReferencedSOPInstanceUID)
-        heights.append(float(made.ImagePositionPatient[2]))
-        assert uid == made.SOPInstanceUID != source.SOPInstanceUID
-        assert made.SeriesInstanceUID == series.series_uid
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "InstanceNumber", "KVP"):
-            assert made.get(keyword) == source.get(keyword), keyword
-        assert list(made.ImageType) == ["DERIVED", "SECONDARY", "AXIAL"]
-        assert made.RecognizableVisualFeatures == "NO"
-        assert made.DerivationCodeSequence[0].CodeValue == "113077"
-        assert [item.CodeValue for item in made.DeidentificationMethodCodeSequence] == ["113102"]
-        assert list(made.DeidentificationMethod) == ["Isthmus research", "deface 1.0.0"]
-        assert made.SeriesDescription == "Head native defaced"
-        assert "IconImageSequence" not in made
-        differ = made.pixel_array != source.pixel_array
-        assert (made.pixel_array[differ] < -950).all()
-    assert sources == {}
-    assert heights == sorted(heights)
