@@ -65,12 +65,14 @@ class Needles:
         return found
 
     def leaks(self, places: Iterable[Place]) -> list[Leak]:
-        """What was found where it may not be."""
-        return [
-            Leak(text, place.category, place.name)
-            for place in places
-            for text in sorted(self.found(place.content) - place.allowed)
-        ]
+        """What was found where it may not be; what lies in several places is searched once."""
+        found, leaks = dict[bytes, set[str]](), list[Leak]()
+        for place in places:
+            if place.content not in found:
+                found[place.content] = self.found(place.content)
+            texts = sorted(found[place.content] - place.allowed)
+            leaks += [Leak(text, place.category, place.name) for text in texts]
+        return leaks
 
 
 def _forms(text: str) -> Iterator[bytes]:
