@@ -309,7 +309,7 @@ PATTERNS = {
     "record": ["MRN-7788123", "MRN 7788123", "7788123", "77-88-123", "H7788123", "0007788123", "PAT#7788123A"],
     "plate": ["B-ZQ 1947", "7TRX194", "WOB ZK 295", "AB12 CDE"],
     "address": ["7 Tiber Street", "Springfield IL 62704-1234", "IL 62704", "D-10115 Berlin", "Tiberstr. 7"],
-    "age": ["97 y/o", "93yo", "age 104 years"],
+    "age": ["97 y/o", "93yo", "age 104 years", "aged 93", "Age: 93."],
     "account": ["DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "A123456789"],
 }
 #: What an attacker would look for: parts that are left even so.
