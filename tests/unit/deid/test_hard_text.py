@@ -309,7 +309,7 @@ PATTERNS = {
     "record": ["MRN-7788123", "MRN 7788123", "7788123", "77-88-123", "H7788123", "0007788123", "PAT#7788123A"],
     "plate": ["B-ZQ 1947", "7TRX194", "WOB ZK 295", "AB12 CDE"],
     "address": ["7 Tiber Street", "Springfield IL 62704-1234", "IL 62704", "D-10115 Berlin", "Tiberstr. 7"],
-    "age": ["97 y/o", "93yo", "age 104 years", "aged 93", "Age: 93."],
+    "age": ["97 y/o", "93yo", "age 104 years", "aged 93", "Age: 93.", "aged 93 with pain"],
     "account": ["DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "A123456789"],
 }
 #: What an attacker would look for: parts that are left even so.
@@ -335,6 +335,7 @@ def test_patterns_that_identify_go_from_descriptors(research: Deidentifier, kind
         *("t1_mprage_sag_p2_iso_1.0", "ep2d_diff_3scan_trace_ADC", "RECON 2: LUNG 1.25", "Thorax 2.0 I70f 3", "KUB"),
         *("Achilles tendon", "Baker cyst", "Colles fracture", "Crohn disease", "Doppler liver", "Hounsfield units"),
         *("Thin Bone 0.625mm", "Sinus W/O", "PORTAL VENOUS 70s", "CTA Head & Neck", "MIP COR 10x5", "Stealth protocol"),
+        *("Age 120 months", "age 93 d", "age 89"),
     ],
 )
 def test_the_words_of_radiology_stay_in_a_file(research: Deidentifier, text: str) -> None:
