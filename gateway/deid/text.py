@@ -38,7 +38,8 @@ _PATTERNS: Final = re.compile(
     | (?P<run>\+?\(?\d{{2,4}}\)?(?:[\s./-]{{1,2}}\(?\d{{2,4}}\)?){{2,}})       # telephone and social security numbers
     | (?<![\w-])[a-z]{{1,3}}-\d{{3,4}}-[a-z]{{1,3}}(?![\w-])                    # the plate of a car
     | (?<!\w)(?:9\d|1[0-2]\d)[\s-]*(?:y/o|yo|yrs?|years?|jahre?|y)(?!\w)   # ages over 89
-    | (?<!\w)(?:aged?|alter)[\W_]{{1,3}}(?:9\d|1[0-2]\d)(?!\.?\d|[\s-]*(?:m|mo|mths?|months?|w|wks?|weeks?|d|days?)(?!\w))
+    | (?<!\w)(?:aged?|alter)[\W_]{{1,3}}(?:9\d|1[0-2]\d)
+      (?!\.?\d|[\s-]*(?:m|mo|mths?|months?|w|wks?|weeks?|d|days?)(?!\w))
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
