@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +9,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from gateway.deid import dates, stamps
+from gateway.deid import dates, numbers, stamps
 from gateway.deid.graphics import is_overlay
 from gateway.deid.identity import Identity
 from gateway.deid.plan import REMOVALS, STRINGS, Action
@@ -55,16 +54,6 @@ _DUMMIES: Final[dict[str, str | bytes | int]] = {
     **dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"), 0),
 }
 _NO_BIRTH_DATE: Final = "19000101"
-_NUMBER_CHARACTERS: Final = frozenset("0123456789+-.eE \\")
-#: Numbers that may be identifiers: whole ones, and too long for one of an image.
-_WHOLE: Final = re.compile(r" *[+-]?0*([1-9]\d{5,})(?:\.0*)? *", re.ASCII)
-_BYTES_A_VALUE: Final = {
-    **dict.fromkeys(("US", "SS", "US or SS", "OW"), 2),
-    **dict.fromkeys(("UL", "SL", "FL", "AT", "OF", "OL"), 4),
-    **dict.fromkeys(("UV", "SV", "FD", "OD", "OV"), 8),
-}
-_MAX_AGE_YEARS: Final = 90
-_AGE_UNITS_A_YEAR: Final = {"D": 365, "W": 52, "M": 12, "Y": 1}
 
 
 class Treatment:
@@ -84,8 +73,8 @@ class Treatment:
             Action.UID: lambda uid: deidentifier.uid(uid.strip()),
             Action.TIME: dates.checked_time,
             Action.OFFSET: dates.checked_offset,
-            Action.AGE: _capped_age,
-            Action.NUMBER: self._checked_number,
+            Action.AGE: numbers.capped_age,
+            Action.NUMBER: lambda text: numbers.checked_number(text, identity),
             Action.TRANSCODE: self._retained,
         }
         self._dates: dict[str, Callable[[str], str | None]] = {
@@ -121,7 +110,7 @@ class Treatment:
                 creators.add((tag & 0xFFFF0000) | (tag & 0xFF00) >> 8)
             if action is not Action.KEEP:
                 self._act(ds, element, vr, action, encodings, depth)
-            elif isinstance(element.value, bytes) and len(element.value) % _BYTES_A_VALUE.get(vr, 1):
+            elif isinstance(element.value, bytes) and not numbers.are_whole(element.value, vr):
                 del elements[tag]  # no numbers; pydicom's error about it would quote the bytes
         for tag in tags:
             if tag & 0x10000 and tag & 0xFFFF < 0x1000 and tag not in creators:
@@ -231,13 +220,6 @@ class Treatment:
         # A UID may hold a date: mapped first, it still names what it named.
         return cleaner(self._identity.mask(cleaner.with_mapped_uids(value)))
 
-    def _checked_number(self, text: str) -> str | None:
-        """Return a DS or IS value if it is one, and none of the patient's own."""
-        if not set(text) <= _NUMBER_CHARACTERS:
-            return None
-        whole = _WHOLE.fullmatch(text)
-        return None if whole is not None and self._identity.is_number(whole[1]) else text
-
     def _code(self, ds: Dataset, tag: int, text: str) -> str:
         if tag == _DESIGNATOR:
             return self._deid.codes.scheme(text)
@@ -258,11 +240,3 @@ def _no_birth_date(_text: str) -> str:
 
 def _nothing(_text: str) -> None:
     return None
-
-
-def _capped_age(text: str) -> str | None:
-    """Return an AS value, at most 90 years (HIPAA 45 CFR 164.514(b)(2)(i)(C))."""
-    age = text.strip()
-    if len(age) != 4 or not (age[:3].isascii() and age[:3].isdigit()) or age[3] not in _AGE_UNITS_A_YEAR:
-        return None
-    return age if int(age[:3]) // _AGE_UNITS_A_YEAR[age[3]] < _MAX_AGE_YEARS else f"{_MAX_AGE_YEARS:03d}Y"
