@@ -41,14 +41,21 @@ class InstanceDigests:
     """The `checksum` of an instance's file and the sameness of what was `received` and of what is `stored`.
 
     Sameness is a keyed digest of a data set's elements before the pixel value, the digest of that value, and what
-    follows it: the bytes of pixels are hashed once for all.
+    follows it: the bytes of pixels are hashed once for all. What of them was blanked, if anything was, is hashed apart.
     """
 
     def __init__(self, key: bytes, received: Buffer, stored: Buffer, pixel_offset: int) -> None:
         """Take the elements before the pixel value, as they came and as they are kept."""
         self._file = FileDigest(pixel_offset)
         self._received, self._stored = blake3(received, key=key), blake3(stored, key=key)
+        self._removed = blake3()
+        self._has_removed = False
         self.checksum = self.received = self.stored = b""
+
+    def remove(self, data: Buffer) -> None:
+        """Note bytes of the pixel value that are zeros in the file; if they came as zeros, nothing is removed."""
+        self._removed.update(data)
+        self._has_removed = self._has_removed or bool(bytes(data).strip(b"\0"))
 
     def update(self, data: Buffer) -> None:
         """Go on with these bytes of the file, up to the end of the pixel value."""
@@ -57,6 +64,8 @@ class InstanceDigests:
     def end(self, received: Buffer, kept: Buffer) -> None:
         """Take what followed the pixel value and what of it is kept."""
         value = self._file.rest()
+        if self._has_removed:
+            self._received.update(self._removed.digest())
         self.received = self._received.update(value).update(received).digest()
         self.stored = self._stored.update(value).update(kept).digest()
         self._file.update(kept)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dicomweb.errors import NotDicom, TooLarge
+from gateway.intake.codestreams import Codestreams
 from gateway.intake.source import Buffer
 
 UNDEFINED = 0xFFFFFFFF
@@ -53,10 +54,14 @@ class PixelLayout:
 
 
 class PixelScan:
-    """Goes over the pieces of a value until it is `done`, filling in `layout`; `feed` raises NotDicom."""
+    """Goes over the pieces of a value until it is `done`, filling in `layout`; `feed` raises NotDicom and Refused.
 
-    def __init__(self, pixels: PixelElement | None) -> None:
+    With `codestreams` it shows them the fragments, if it comes to any.
+    """
+
+    def __init__(self, pixels: PixelElement | None, codestreams: Codestreams | None = None) -> None:
         self.layout = PixelLayout()
+        self._codestreams = codestreams
         self.done = pixels is None or pixels.length == 0
         self._encapsulated = pixels is not None and pixels.length == UNDEFINED
         self._left = 0 if pixels is None or self._encapsulated else pixels.length  # of the value or the item
@@ -81,7 +86,7 @@ class PixelScan:
             start, at = at, min(at + (self._left or 8 - len(self._head)), size)
             self.layout.size += at - start
             if self._left:
-                self._pass(data[start:at])
+                self._pass(data, start, at)
             else:
                 self._head += data[start:at]
                 if len(self._head) == 8:
@@ -94,6 +99,8 @@ class PixelScan:
         tag = group << 16 | element
         if tag == _SEQUENCE_END:
             self.done = True
+            if self._codestreams is not None:
+                self._codestreams.end()
             return
         if tag != _ITEM or length == UNDEFINED:
             raise NotDicom("The encapsulated pixel data is malformed.")
@@ -106,13 +113,16 @@ class PixelScan:
         if not length:
             self._finish()
 
-    def _pass(self, data: memoryview) -> None:
+    def _pass(self, piece: memoryview, start: int, end: int) -> None:
         """Some of an item's value."""
+        data = piece[start:end]
         if self._table is not None:
             self._table.append(bytes(data))
         else:
             self._start = (self._start + data[:2])[:2] if len(self._start) < 2 else self._start
             self._end = (self._end + data[-4:])[-4:]
+            if self._codestreams is not None:
+                self._codestreams.feed(piece, start, end)
         self._left -= len(data)
         if not self._left:
             self._finish()
@@ -123,6 +133,8 @@ class PixelScan:
             self.layout.offset_table, self._table = b"".join(self._table), None
         else:
             self.layout.add_fragment(self._length, self._start, self._end)
+            if self._codestreams is not None:
+                self._codestreams.end_fragment()
 
 
 class Swap:

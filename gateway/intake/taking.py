@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from dicomweb.errors import BadRequest, Conflict, NotDicom, Refused, TooLarge
 from dicomweb.pixels.frames import FrameTable
 from gateway.deid.vault import Vault
+from gateway.intake.codestreams import Codestreams, blanked
 from gateway.intake.digests import InstanceDigests
 from gateway.intake.elements import Elements
 from gateway.intake.header import Header, HeaderReader
 from gateway.intake.pixels import TRUNCATED, UNDEFINED, PixelScan, Swap
 from gateway.intake.source import Buffer, ByteSource
 from gateway.intake.stored import Deidentify, StoredHeader, prepare, sent_names
+from gateway.intake.surplus import Surplus, surplus_of
 from gateway.intake.suspicion import Suspect, is_suspect
 
 #: Collected before anything is done with it.
@@ -142,7 +144,10 @@ class Taking:
         digests = InstanceDigests(treatment.digest_key, header.data, stored.data_set, stored.pixel_offset)
         digests.update(stored.head)
         header = dataclasses.replace(header, data=b"", places=None)
-        return _Known(header, stored, digests, PixelScan(header.pixels), Swap(stored.swap))
+        codestreams = None if treatment.profile.is_identity else Codestreams.of(stored.transfer_syntax_uid)
+        surplus = Surplus() if treatment.profile.is_identity else surplus_of(header.pixels, stored)
+        scan = PixelScan(header.pixels, codestreams)
+        return _Known(header, stored, digests, scan, Swap(stored.swap), codestreams, surplus)
 
     def _value(self, known: _Known) -> list[Buffer]:
         """What has arrived of the pixel value, as it is stored."""
@@ -151,9 +156,22 @@ class Taking:
             used = known.scan.feed(piece)
             if used < len(piece):
                 self._source.put_back(memoryview(piece)[used:])
-            made.append(known.swap.feed(memoryview(piece)[:used]))
+            made.append(known.swap.feed(self._clean(known, memoryview(piece)[:used])))
             known.digests.update(made[-1])
         return made
+
+    def _clean(self, known: _Known, value: memoryview) -> Buffer:
+        """Some of the pixel value, without what it carries besides the picture."""
+        pictured = known.surplus.pictured(len(value))
+        if pictured < len(value):
+            known.digests.remove(value[pictured:])
+            return bytes(value[:pictured]) + bytes(len(value) - pictured)
+        if known.codestreams is None or not known.codestreams.cuts:
+            return value
+        cuts, known.codestreams.cuts = known.codestreams.cuts, []
+        for start, end in cuts:
+            known.digests.remove(value[start:end])
+        return blanked(value, cuts)
 
     def _end(self, known: _Known) -> list[Buffer]:
         """What follows the pixel value as it came: the end of a swapped word, a pad, elements after it."""
@@ -182,3 +200,5 @@ class _Known:
     digests: InstanceDigests
     scan: PixelScan
     swap: Swap
+    codestreams: Codestreams | None
+    surplus: Surplus

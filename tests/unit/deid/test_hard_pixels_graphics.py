@@ -1,9 +1,9 @@
 """Overlays, curves, icons, waveforms and pictures: what shows text beside the pixels goes, pixels stay as they are."""
 
-import hashlib
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -129,8 +129,10 @@ def test_the_pixels_of_real_files_stay_to_the_bit(research: Deidentifier, data_f
         after = stored.ds
         if "PixelData" not in before or before.file_meta.TransferSyntaxUID.name.endswith("Big Endian"):
             continue
-        digests = {hashlib.sha256(ds.PixelData.rstrip(b"\0")).digest() for ds in (before, after)}
-        assert len(digests) == 1, path
+        came, left = (np.frombuffer(ds.PixelData, np.uint8) for ds in (before, after))
+        differ = came != left[: came.size]
+        assert not left[: came.size][differ].any(), path  # comments in codestreams, of which nothing is left
+        assert before["PixelData"].is_undefined_length or not differ.any(), path
         checked += 1
     assert checked > 15
 
