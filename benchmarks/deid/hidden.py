@@ -114,9 +114,9 @@ def burn_in(planter: Planter) -> None:
 
 
 def encode(planter: Planter, *, trailing: bool, is_jpeg: bool) -> bytes:
-    """The object as a file: the patient is named in preamble and file meta information, too, and after its end."""
+    """The object as a file: the patient is named in preamble, file meta information and JPEG, too, and after the end."""
     ds, text = planter.ds, _bytes(planter)
-    syntax = compress(ds) if is_jpeg else str(ExplicitVRLittleEndian)
+    syntax = compress(ds, text) if is_jpeg else str(ExplicitVRLittleEndian)
     if "mp42" in str(ds.get("PixelData", b"")[:64]):
         syntax = "1.2.840.10008.1.2.4.102"
     meta = FileMetaDataset()

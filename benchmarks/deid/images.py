@@ -206,11 +206,11 @@ def video(study: Study) -> Dataset:
     return ds
 
 
-def compress(ds: Dataset) -> str:
-    """Make an RGB image a JPEG in place; return its transfer syntax."""
+def compress(ds: Dataset, comment: bytes = b"") -> str:
+    """Make an RGB image a JPEG with a comment in place; return its transfer syntax."""
     buffer = io.BytesIO()
     pixels = np.frombuffer(ds.PixelData, np.uint8).reshape(ds.Rows, ds.Columns, 3)
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0, comment=comment)
     ds.PixelData = encapsulate([buffer.getvalue()])
     ds["PixelData"].VR = "OB"
     ds.PhotometricInterpretation, ds.LossyImageCompression = "YBR_FULL", "01"
