@@ -114,7 +114,7 @@ def burn_in(planter: Planter) -> None:
 
 
 def encode(planter: Planter, *, trailing: bool, is_jpeg: bool) -> bytes:
-    """The object as a file: the patient is named in preamble, file meta information and JPEG, too, and after the end."""
+    """The object as a file; the patient is named in preamble, file meta information and JPEG, and after the end."""
     ds, text = planter.ds, _bytes(planter)
     syntax = compress(ds, text) if is_jpeg else str(ExplicitVRLittleEndian)
     if "mp42" in str(ds.get("PixelData", b"")[:64]):
