@@ -1,6 +1,5 @@
 """A real nginx in front of a gateway: one that takes a path prefix away, as hospitals put many services on one host."""
 
-import shutil
 import socket
 import subprocess
 import time
@@ -9,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.programs import program
 
 PREFIX = "/isthmus"
 CONFIGURATION = """
@@ -49,13 +50,11 @@ def free_port() -> int:
 @contextmanager
 def nginx(folder: Path, port: int, upstream: str) -> Iterator[str]:
     """Run nginx in front of `upstream` until the block ends; give the public URL, without a slash at its end."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        pytest.skip("no nginx: install the Debian package nginx-light")
+    binary = program("nginx", "nginx-light")
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "nginx.conf"
     configuration.write_text(CONFIGURATION.format(folder=folder, port=port, prefix=PREFIX, upstream=upstream))
-    with subprocess.Popen([program, "-p", folder, "-c", configuration]) as process:
+    with subprocess.Popen([binary, "-p", folder, "-c", configuration]) as process:
         try:
             _wait_for(port, process)
             yield f"http://127.0.0.1:{port}{PREFIX}"

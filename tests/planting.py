@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from tests.leaks import Place
 from tests.samples import CT_IMAGE_STORAGE, ct, part10
 from tests.ups_support import coded, element, state, workitem
 
-STORESCU = "/usr/bin/storescu"
+STORESCU = shutil.which("storescu", path="/usr/bin:/usr/local/bin") or "storescu"
 ISTHMUS = (sys.executable, "-m", "gateway.cli")
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 #: A person whom nobody else is called like, and who and what is around them.

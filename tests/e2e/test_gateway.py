@@ -19,10 +19,10 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 
 from tests.conftest import Gateway, running
+from tests.programs import program
 from tests.samples import CT_IMAGE_STORAGE, ct, part10
 
 pytestmark = pytest.mark.e2e
-STORESCU = "/usr/bin/storescu"
 ISTHMUS = (sys.executable, "-m", "gateway.cli")
 
 
@@ -33,7 +33,8 @@ def client_of(gateway: Gateway) -> httpx.Client:
 
 
 def send(gateway: Gateway, *paths: Path, options: tuple[str, ...] = ("-R",)) -> None:
-    command = [STORESCU, "-aec", gateway.ae_title, *options, "127.0.0.1", str(gateway.dicom_port), *map(str, paths)]
+    peer = ["-aec", gateway.ae_title, "127.0.0.1", str(gateway.dicom_port)]
+    command = [program("storescu", "dcmtk"), *options, *peer, *map(str, paths)]
     done = subprocess.run(
         command, env=os.environ | {"TCP_NODELAY": "1"}, capture_output=True, text=True, timeout=120, check=False
     )

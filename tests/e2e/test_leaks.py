@@ -15,6 +15,7 @@ from tests import leaks
 from tests.conftest import Gateway, running
 from tests.leaks import Leak, Needles, Place
 from tests.planting import PERSON, Drive
+from tests.programs import program
 
 pytestmark = pytest.mark.e2e
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def driven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drive, Gateway]:
     """A gateway into which the person was driven by every way, and what was there to see meanwhile."""
+    program("storescu", "dcmtk")
     folder = tmp_path_factory.mktemp("leaks")
     settings = {
         "ISTHMUS_LOG__LEVEL": "debug",
@@ -92,6 +94,7 @@ def test_answers_are_for_their_caller_alone(driven: tuple[Drive, Gateway]) -> No
 
 def test_where_identity_is_kept_it_is_not_said(tmp_path: Path) -> None:
     """A gateway that keeps objects as they came has no identity in its log, metrics, names of files and processes."""
+    program("storescu", "dcmtk")
     settings = {"ISTHMUS_LOG__LEVEL": "debug", "ISTHMUS_RAY__ENABLED": "false", "ISTHMUS_INGEST__PROFILE": "none"}
     with running(tmp_path, **settings) as gateway:
         drive = Drive(gateway, tmp_path)

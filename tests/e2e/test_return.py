@@ -17,6 +17,7 @@ from tests.dicomweb_support import MULTIPART_DICOM, multipart
 from tests.integration.test_cli import isthmus
 from tests.integration.test_reidentify import series
 from tests.integration.test_stored_back import report_on
+from tests.programs import program
 from tests.samples import ct, part10
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:The string:UserWarning")]
@@ -30,7 +31,8 @@ def pacs(tmp_path: Path):
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    with subprocess.Popen(["/usr/bin/storescp", "-od", folder, str(port)], env={"TCP_NODELAY": "1"}) as process:
+    command = [program("storescp", "dcmtk"), "-od", folder, str(port)]
+    with subprocess.Popen(command, env={"TCP_NODELAY": "1"}) as process:
         deadline = time.monotonic() + 30
         while not listens(port):
             assert time.monotonic() < deadline
@@ -67,7 +69,8 @@ def test_from_the_modality_to_research_and_back_to_the_pacs(tmp_path, pacs):
     }
     with running(tmp_path / "gateway", **settings) as gateway:
         files = [sent / f"{number}.dcm" for number in range(4)]
-        command = ["/usr/bin/storescu", "-nh", "-aec", gateway.ae_title, "127.0.0.1", str(gateway.dicom_port), *files]
+        peer = ["-aec", gateway.ae_title, "127.0.0.1", str(gateway.dicom_port)]
+        command = [program("storescu", "dcmtk"), "-nh", *peer, *files]
         subprocess.run(command, check=False, env={"TCP_NODELAY": "1"}, capture_output=True)
         token = isthmus(
             "token", "create", "--user", "doctor", "--right", "reidentify", "--data", gateway.data, **settings

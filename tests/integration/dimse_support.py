@@ -16,6 +16,7 @@ from dicomweb.query import Query
 from dicomweb.resource import Level, Resource
 from gateway.archive import Source
 from gateway.dimse import messages, scp
+from tests.programs import program
 
 
 @contextlib.asynccontextmanager
@@ -58,10 +59,10 @@ async def cancelled(task):
         await task
 
 
-async def dcmtk(program, *arguments):
+async def dcmtk(name, *arguments):
     """Run a DCMTK program; its exit code and what it said."""
     process = await asyncio.create_subprocess_exec(
-        program,
+        program(name, "dcmtk"),
         *map(str, arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -177,9 +178,8 @@ async def storescp(folder, *options):
     """DCMTK's storescp, which writes what it gets to a folder; its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        "storescp", *options, "-od", str(folder), str(port), env={"TCP_NODELAY": "1"}, stderr=asyncio.subprocess.STDOUT
-    )
+    command = [program("storescp", "dcmtk"), *options, "-od", str(folder), str(port)]
+    process = await asyncio.create_subprocess_exec(*command, env={"TCP_NODELAY": "1"}, stderr=asyncio.subprocess.STDOUT)
     try:
         await listens(port)
         yield port

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import pytest
 from aiohttp import ClientSession
 from pydicom import dcmread
 
 from tests.integration.dimse_support import listens
-
-BINARY = Path("/usr/sbin/Orthanc")
+from tests.programs import program
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ class Pacs:
 @contextlib.asynccontextmanager
 async def orthanc(folder: Path):
     """Run Orthanc until the block ends; without it the test is skipped."""
-    if not BINARY.exists():
-        pytest.skip("install the package orthanc")
+    binary = program("Orthanc", "orthanc")
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         http, dicom = first.getsockname()[1], second.getsockname()[1]
@@ -60,7 +57,7 @@ async def orthanc(folder: Path):
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            str(BINARY), str(folder / "orthanc.json"), stdout=log, stderr=asyncio.subprocess.STDOUT
+            binary, str(folder / "orthanc.json"), stdout=log, stderr=asyncio.subprocess.STDOUT
         )
     try:
         await listens(http)
