@@ -270,12 +270,12 @@ async def test_without_ocr_suspect_pictures_are_refused_and_others_pass_unlooked
     assert await cleaner.examine(header(), 1, read) == Redaction(looked=False)
 
 
-@pytest.mark.parametrize("value", [255, 0])
-async def test_finds_real_text_in_either_polarity_on_every_frame(value: int) -> None:
-    frames = [np.full((240, 320), 255 - value, np.uint8) for _ in range(3)]
+@pytest.mark.parametrize(("value", "count"), [(255, 2), (0, 1)])
+async def test_finds_real_text_in_either_polarity_on_every_frame(value: int, count: int) -> None:
+    frames = [np.full((240, 320), 255 - value, np.uint8) for _ in range(count)]
     marks = [burn(frame, "CANARY ANNA 00417", (20, 40 + 60 * index), 16, value) for index, frame in enumerate(frames)]
     ds = header(Modality="US", Rows=240, Columns=320)
-    found = await PixelCleaner(run).examine(ds, 3, source(*frames))
+    found = await PixelCleaner(run).examine(ds, count, source(*frames))
     for mark in marks:
         blank = np.zeros((240, 320), bool)
         for box in found.blank:
