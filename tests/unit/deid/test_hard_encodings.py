@@ -17,7 +17,7 @@ from dicomweb.errors import NotDicom, Refused, TooLarge
 from gateway.deid.engine import Deidentifier
 from tests.samples import ct
 from tests.unit.deid.objects import COMMENT, DESCRIPTION, PATIENT, all_values, elements, encode, header, tags
-from tests.unit.deid.passage import code, element, file, found, implicit, item, items, profile_of, taken
+from tests.unit.deid.passage import code, element, file, found, implicit, item, items, profile_of, refused, taken
 
 NAME = b"QUIRINALE^ZEPHYRINA "
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -369,6 +369,24 @@ def test_what_follows_the_pixels_goes(research: Deidentifier, behind: bytes, cut
     assert stored.found() == []
     assert stored.ds.PixelData == ds.PixelData
     assert stored.raw.endswith(ds.PixelData)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_what_follows_the_last_frame_becomes_zeros(research: Deidentifier, syntax: str) -> None:
+    ds = ct(**PATIENT)
+    frames = ds.PixelData
+    ds["PixelData"].VR = "OW"
+    bare = taken(research, file(ds, syntax=syntax))
+    ds.PixelData = frames + NAME * 3
+    stored = taken(research, file(ds, syntax=syntax))
+    assert stored.found() == []
+    assert stored.ds.PixelData == bare.ds.PixelData + bytes(3 * len(NAME))
+
+
+def test_frames_that_the_object_does_not_tell_of_are_refused(research: Deidentifier) -> None:
+    ds = ct(**PATIENT)
+    ds.PixelData = ds.PixelData * 2
+    assert refused(research, file(ds)) == "The pixel data has more frames than the object says."
 
 
 def test_pads_are_blanks_and_not_what_came(research: Deidentifier) -> None:
