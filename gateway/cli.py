@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result: int = options.run(settings, options)
     except KeyboardInterrupt:
         return FAILED
+    except BrokenPipeError:  # whoever read what is printed has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except IsthmusError as exc:
         return complain(exc.message, FAILED)
     except BaseExceptionGroup as group:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import platform
 import shutil
+from collections.abc import Sequence
 
 from gateway import __version__
 from gateway.commands import DONE, FAILED, WRONG_USAGE, complain
@@ -62,12 +64,18 @@ def deid(settings: Settings, options: argparse.Namespace) -> int:
     quiet_pydicom()
     key = load_or_create_key(settings.deid, settings.data.dir)
     rows = preview(options.file, options.profile or settings.ingest.profile, key, settings.deid.profiles_dir)
-    width = shutil.get_terminal_size((140, 24)).columns
-    column = max(16, (width - 60) // 2)
-    for row in rows:
-        before, after = (str(value)[:column] for value in (row.before, row.after))
-        print(f"{row.path:<22} {row.keyword[:28]:<28} {row.action:<8} {before:<{column}} {after}")
+    _print_table([("tag", "attribute", "what is done", "before", "after"), *map(dataclasses.astuple, rows)])
     return DONE
+
+
+def _print_table(rows: Sequence[tuple[str | None, ...]]) -> None:
+    """Print rows of five texts; the last two columns share what the terminal has left, and are cut there."""
+    widths = [min(most, max(len(row[column] or "") for row in rows)) for column, most in enumerate((28, 38, 19))]
+    rest = max(16, (shutil.get_terminal_size((140, 24)).columns - sum(widths) - 4) // 2)
+    for row in rows:
+        places = [f"{text or '':<{width}}" for text, width in zip(row, widths, strict=False)]
+        values = [f"{text or '':<{rest}.{rest}}" for text in row[3:]]
+        print(" ".join([*places, *values]).rstrip())
 
 
 def doctor(settings: Settings, _: argparse.Namespace) -> int:

@@ -24,6 +24,12 @@ from gateway.deid.stamps import state_clean_pixels
 from gateway.deid.values import DEFAULT_ENCODINGS, encodings_of, text_of
 
 _MAX_CHARACTERS: Final = 200
+#: What is set whatever the plan says of it.
+_SET: Final = {
+    0x00100010: "pseudonym",
+    0x00100020: "pseudonym",
+    **dict.fromkeys((0x00080005, 0x00120062, 0x00120063, 0x00120064, 0x00280301, 0x00280302, 0x00280303), "stated"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,12 @@ def compare(ds: Dataset, deidentifier: Deidentifier) -> list[Row]:
     A picture that would be looked at is taken for clean: here is none.
     """
     result = copy.deepcopy(ds)
-    if deidentifier.cleans_pixels and assess(ds).risk in (Risk.HIGH, Risk.MEDIUM) and "Rows" in ds:
+    is_suspect = deidentifier.cleans_pixels and assess(ds).risk in (Risk.HIGH, Risk.MEDIUM) and "Rows" in ds
+    if is_suspect:
         state_clean_pixels(result)
     deidentifier.apply(result)
-    return list(_rows(ds, result, deidentifier, "", DEFAULT_ENCODINGS))
+    rows = list(_rows(ds, result, deidentifier, "", DEFAULT_ENCODINGS))
+    return [*rows, Row("(7FE0,0010)", "PixelData", "searched", None, "text in it is blanked")] if is_suspect else rows
 
 
 def _rows(
@@ -74,14 +82,14 @@ def _rows(
         items = _items(before, tag), _items(after, tag)
         if new is None:
             yield Row(path, keyword, "removed", old, None)
-        elif items[0] and len(items[0]) == len(items[1]) and tag != 0x00120064:
+        elif items[0] and len(items[0]) == len(items[1]) and tag not in _SET:
             for number, pair in enumerate(zip(*items, strict=True), start=1):
                 yield from _rows(*pair, deidentifier, f"{path}[{number}].", encodings)
         elif old is None:
             yield Row(path, keyword, "added", None, new)
         else:
-            action = deidentifier.plan.resolve(tag, before[tag].VR)[0]
-            yield Row(path, keyword, "kept" if old == new else str(action), old, new)
+            action = _SET.get(tag) or str(deidentifier.plan.resolve(tag, before[tag].VR)[0])
+            yield Row(path, keyword, "kept" if old == new else action, old, new)
 
 
 def _items(ds: Dataset, tag: int) -> list[Dataset]:
