@@ -1,12 +1,15 @@
-"""What follows the last frame within native pixel data: no picture shows it, so it may be anything.
+"""What pixel data holds besides frames, which no picture shows, so that it may be anything.
 
-Senders pad so. It leaves as zeros and as long as it came, for its length is told before it comes.
+What follows the last frame of native pixel data is mostly padding: it leaves as zeros and as long as it came, for its
+length is told before it comes. Offsets of encapsulated frames point to where these may lie, or are none.
 """
 
 from __future__ import annotations
 
+import struct
+
 from gateway.deid.policy import Refusal
-from gateway.intake.pixels import UNDEFINED, PixelElement
+from gateway.intake.pixels import UNDEFINED, PixelElement, PixelLayout
 from gateway.intake.stored import StoredHeader
 
 
@@ -37,3 +40,11 @@ def surplus_of(pixels: PixelElement | None, stored: StoredHeader) -> Surplus:
     if pixels.length - frames_bytes >= max(bits // 8, 2):
         raise Refusal("The pixel data has more frames than the object says.")
     return Surplus(frames_bytes)
+
+
+def check_offsets(stored: StoredHeader, layout: PixelLayout) -> None:
+    """Raise Refusal if a table of offsets holds other numbers: text is far larger ones."""
+    table = layout.offset_table
+    basic = struct.unpack(f"<{len(table) // 4}L", table[: len(table) // 4 * 4])
+    if len(table) % 4 or max((*basic, *stored.geometry.extended_starts), default=0) > layout.size:
+        raise Refusal("The offsets of the frames are none, and may be anything.")

@@ -18,7 +18,7 @@ from gateway.intake.header import Header, HeaderReader
 from gateway.intake.pixels import TRUNCATED, UNDEFINED, PixelScan, Swap
 from gateway.intake.source import Buffer, ByteSource
 from gateway.intake.stored import Deidentify, StoredHeader, prepare, sent_names
-from gateway.intake.surplus import Surplus, surplus_of
+from gateway.intake.surplus import Surplus, check_offsets, surplus_of
 from gateway.intake.suspicion import Suspect, is_suspect
 
 #: Collected before anything is done with it.
@@ -175,6 +175,8 @@ class Taking:
 
     def _end(self, known: _Known) -> list[Buffer]:
         """What follows the pixel value as it came: the end of a swapped word, a pad, elements after it."""
+        if not self._treatment.profile.is_identity:
+            check_offsets(known.stored, known.scan.layout)
         self.done = True
         header = known.header
         made: list[Buffer] = [known.swap.rest()]

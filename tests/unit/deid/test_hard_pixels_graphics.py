@@ -269,5 +269,8 @@ def test_offset_tables_hold_offsets_alone(research: Deidentifier, syntax: str) -
     at = raw.index(b"\xfe\xff\x00\xe0")
     table = struct.pack("<HHL", 0xFFFE, 0xE000, 20) + NAME
     length = struct.unpack_from("<L", raw, at + 4)[0]
-    stored = taken(research, raw[:at] + table + raw[at + 8 + length :])
+    assert "offsets" in refused(research, raw[:at] + table + raw[at + 8 + length :])
+    named = file(ct(**PATIENT), (0x7FE00001, element(0x7FE00001, "OV", b"Thornberry Mabel")))
+    assert "offsets" in refused(research, named)
+    stored = taken(research, raw)
     assert all_values(stored.ds, "UI")
