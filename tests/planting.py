@@ -28,50 +28,12 @@ from pynetdicom import AE
 
 from tests import leaks
 from tests.leaks import Place
+from tests.person import CALLING_TITLE, ENCAPSULATED_PDF, PERSON, TEXTS, bad_objects
 from tests.samples import CT_IMAGE_STORAGE, ct, part10
 from tests.ups_support import coded, element, state, workitem
 
 STORESCU = shutil.which("storescu", path="/usr/bin:/usr/local/bin") or "storescu"
 ISTHMUS = (sys.executable, "-m", "gateway.cli")
-ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-#: A person whom nobody else is called like, and who and what is around them.
-PERSON = {
-    "PatientName": "Quibblethwaite^Zaphodine",
-    "PatientID": "MRNX-90817263",
-    "PatientBirthDate": "19370629",
-    "OtherPatientNames": "Schröttingsbrünn^Zaphodine",
-    "OtherPatientIDs": "SSN-078-05-1120",
-    "PatientAddress": "77 Gummibaerenweg",
-    "PatientTelephoneNumbers": "+49 5550177342",
-    "AccessionNumber": "ACCZ55667788",
-    "StudyID": "STZ9182736",
-    "ReferringPhysicianName": "Vandersnoot^Hieronymus",
-    "OperatorsName": "Mxyzlfinger^Ottokar",
-    "InstitutionName": "Krankenhaus Unterwoelbling",
-    "InstitutionalDepartmentName": "Station Ypsilonflur",
-    "StationName": "WQUIBSTATION",
-    "PatientComments": "Quibblethwaite, see MRNX-90817263, born 19370629",
-    "StudyDescription": "CT HEAD Quibblethwaite MRNX-90817263",
-    "RequestAttributesSequence": [],
-}
-#: Who sends, in an AE title; and what headers, paths and file names of requests say of the person besides.
-CALLING_TITLE = "WARDQUIBBLE7"
-ASIDES = ("Refquaxolotl", "Agentblorptwist", "Filesnargle", "Locswizzlebin", "Querfumbledorn", "Pathgrimblewick",
-          "Reqidsnorkelby", "Methodsprocket", "Paramglimworth")  # fmt: skip
-_KNOWN = ("CT", "HEAD", "see", "born", "Station")
-#: Texts that say who somebody is: words of names, numbers, dates and addresses.
-TEXTS = sorted(
-    {
-        word
-        for value in PERSON.values()
-        if isinstance(value, str)
-        for word in value.replace("^", " ").replace(",", " ").split()
-        if len(word) > 4 and word not in _KNOWN
-    }
-    | {CALLING_TITLE, *ASIDES}
-)
-
-
 #: What is below the path of an instance, and as what it is asked for.
 _FORMS = (
     ("", "application/dicom"),
@@ -181,48 +143,12 @@ class Drive:
         self.stow(
             client, part10(wrong), path=f"/dicomweb/studies/{generate_uid(None)}", allowed=(wrong.SOPInstanceUID,)
         )
-        for content, uid in self.bad_objects():
+        for content, uid in bad_objects(self.planted):
             self.stow(client, content, allowed=(uid,))
         self.stow(client, whole, part10(self.planted())[:900], b"Quibblethwaite" * 20, allowed=(*self.uids,))
         self.ask(client, "POST", "/dicomweb/studies/Pathgrimblewick", content=whole)
         self.ask(client, "POST", "/dicomweb/studies", content=whole, headers={"Content-Type": "text/Quibblethwaite"})
         self.ask(client, "POST", "/dicomweb/studies?PatientName=Querfumbledorn", content=b"Quibblethwaite")
-
-    def bad_objects(self) -> Iterator[tuple[bytes, str]]:
-        """Objects that make each reason to refuse speak, with the UID that their sender may be told."""
-        whole = self.planted()
-        changes: list[dict[str, Any]] = [
-            {"BurnedInAnnotation": "YES"},
-            {
-                "SOPClassUID": ENCAPSULATED_PDF,
-                "DocumentTitle": "Quibblethwaite",
-                "EncapsulatedDocument": b"Mxyzlfinger",
-            },
-            {"SOPClassUID": "1.2.826.0.1.3680043.9.7777"},
-            {"ImageType": ["ORIGINAL", "PRIMARY", "LABEL"]},
-        ]
-        for change in changes:
-            ds = self.planted(**change)
-            yield part10(ds), str(ds.SOPInstanceUID)
-        for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-            ds = self.planted()
-            uid = str(ds.SOPInstanceUID)
-            yield part10(ds).replace(str(ds[keyword].value).encode(), b"Quibblethwaite.MRNX-90817263"[:64]), uid
-        content, uid = part10(whole), str(whole.SOPInstanceUID)
-        yield content[:-40], uid
-        yield content[:700], uid
-        yield content.replace(b"19370629", b"1937DOE9"), uid
-        yield content.replace(b"DA\x08\x0019370629", b"DS\x08\x0019370629"), uid
-        yield content.replace(b"US\x02\x00\x10\x00", b"US\x03\x00\x10\x00"), uid
-        yield content.replace(b"ISO_IR 100", b"Quibbletwa"), uid
-        deep = self.planted()
-        for _ in range(70):
-            outer = Dataset()
-            outer.ReferencedStudySequence, outer.PatientName = [deep], PERSON["PatientName"]
-            deep = outer
-        nested = self.planted()
-        nested.ReferencedStudySequence = [deep]
-        yield part10(nested), str(nested.SOPInstanceUID)
 
     def stow(self, client: httpx.Client, *contents: bytes, path: str = "", allowed: tuple[str, ...] = ()) -> Any:
         """Store files, which are called like the person."""

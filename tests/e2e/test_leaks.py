@@ -14,7 +14,8 @@ from ray_plugins.session import short_folder
 from tests import leaks
 from tests.conftest import Gateway, running
 from tests.leaks import Leak, Needles, Place
-from tests.planting import PERSON, Drive
+from tests.person import PERSON
+from tests.planting import Drive
 from tests.programs import program
 
 pytestmark = pytest.mark.e2e

@@ -14,7 +14,7 @@ from gateway import logs
 from tests import leaks
 from tests.dicomweb_support import store
 from tests.integration.dimse_support import listen, send_one  # noqa: F401
-from tests.planting import PERSON, TEXTS
+from tests.person import PERSON, TEXTS
 from tests.samples import ct, part10
 
 #: What a part that fails says; as libraries do, it quotes the object.
