@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 from pathlib import Path
@@ -115,6 +116,34 @@ async def test_of_a_slice_nothing_is_said_and_no_time_is_taken(open_archive: Ope
     finder = ocr.shared_finder()
     assert finder is archive._cleaning._cleaner._finder
     assert finder._engine is None, "no model is loaded"
+
+
+async def test_a_look_that_nobody_waits_for_ends_before_the_next_begins(
+    open_archive: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its picture is in memory until its thread is done."""
+    begun, go, inside = threading.Event(), threading.Event(), []
+
+    def find(*_: object, **__: object) -> list[ocr.Text]:
+        inside.append(1)
+        begun.set()
+        assert go.wait(30)
+        assert inside.pop()
+        assert not inside
+        return []
+
+    monkeypatch.setattr(ocr.TextFinder, "find", find)
+    archive = (await open_archive()).archive
+    first = asyncio.create_task(archive.ingest(stream(part10(us("8", "1.2.840.10008.1.2.1"))), SOURCE))
+    assert await asyncio.to_thread(begun.wait, 30)
+    first.cancel()
+    second = asyncio.create_task(archive.ingest(stream(part10(us("8", "1.2.840.10008.1.2.1"))), SOURCE))
+    await asyncio.to_thread(lambda: None)
+    assert not first.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await second).stored
 
 
 async def test_without_ocr_what_is_suspect_is_refused(open_archive: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
