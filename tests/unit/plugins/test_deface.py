@@ -124,7 +124,7 @@ def part(head: Head, first: int = 0, last: int | None = None) -> Volume:
 
 def test_a_field_of_view_that_ends_below_the_vertex_is_refused() -> None:
     with pytest.raises(NoBrain):
-        deface(part(Head(kind="T1"), 0, 40))
+        deface(part(Head(kind="T1"), 14, 40))
 
 
 def test_a_field_of_view_that_ends_above_the_face_is_refused() -> None:
