@@ -30,10 +30,17 @@ class Surplus:
 
 
 def surplus_of(pixels: PixelElement | None, stored: StoredHeader) -> Surplus:
-    """What there is beyond the frames of an object; raise Refusal if that has room for another frame."""
+    """What there is beyond the frames of an object.
+
+    Raises
+    ------
+    Refusal : the object tells of no frames, or what is beyond them has room for another one.
+    """
     bits, count = stored.geometry.frame_bits, stored.geometry.count
-    if pixels is None or pixels.length == UNDEFINED or not bits * count:
+    if pixels is None or pixels.length in (UNDEFINED, 0):
         return Surplus()
+    if not bits:
+        raise Refusal("The frames of the object cannot be told apart: it does not say of what size they are.")
     if stored.photometric == "YBR_FULL_422":  # software forgets to leave out every other color
         bits = bits // 2 * 3
     frames_bytes = -(-bits * count // 8)

@@ -389,6 +389,14 @@ def test_frames_that_the_object_does_not_tell_of_are_refused(research: Deidentif
     assert refused(research, file(ds)) == "The pixel data has more frames than the object says."
 
 
+@pytest.mark.parametrize("keyword", ["Rows", "Columns", "BitsAllocated"])
+def test_pixel_data_of_no_size_is_refused(research: Deidentifier, keyword: str) -> None:
+    ds = ct(**PATIENT)
+    ds.PixelData, ds["PixelData"].VR = NAME, "OW"
+    del ds[keyword]
+    assert "size" in refused(research, file(ds))
+
+
 def test_pads_are_blanks_and_not_what_came(research: Deidentifier) -> None:
     """Characters behind a NUL, and items with pads that are none."""
     raw = file(
