@@ -134,7 +134,9 @@ def _declared(character_set: str) -> tuple[str, ...]:
 def _text(element: Element | None, encodings: tuple[str, ...], vr: str) -> str:
     if element is None or not element.value:
         return ""
-    return text_of(element, encodings, vr) if vr != "SQ" else _designator(element, encodings)
+    if vr == "SQ":
+        return _designator(element, encodings)
+    return text_of(element, encodings, vr) if element.VR != "SQ" else ""
 
 
 def _designator(element: Element, encodings: tuple[str, ...]) -> str:

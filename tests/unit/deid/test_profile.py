@@ -52,7 +52,10 @@ def test_documents_are_refused_unless_it_is_said(tmp_path: Path) -> None:
     assert {load_profile(file.stem).documents for file in SHIPPED.glob("*.toml")} == {DOCUMENTS[0]}
 
 
-def test_the_preview_finds_them(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_preview_finds_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     configuration = tmp_path / "isthmus.toml"
     configuration.write_text(f'[data]\ndir = "{tmp_path / "data"}"\n[deid]\nprofiles_dir = "{folder}"\n')
     arguments = ["deid", "preview", "--config", str(configuration), "--profile"]
