@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,7 +81,7 @@ class TestHeader:
         block.add_new(0x01, "LO", "Quixote MRN-4711")
         await store(client, image)
         found, raw = await anonymous(client, image)
-        assert not [token for token in IDENTITY if token in raw]
+        assert not [token for token in IDENTITY if token in re.sub(rb"2\.25\.\d+", b"", raw)]  # a UID has any digits
         assert found.PatientIdentityRemoved == "YES"
         assert codes(found) == {"113100", "113101"}
         assert found.DeidentificationMethod
