@@ -62,7 +62,7 @@ def test_processes_share_associations_and_their_limit_outlives_them(tmp_path):
 
 
 async def test_stopping_finishes_what_each_process_receives(tmp_path):
-    sent = store(part10(ct(PixelData=bytes(24 << 20))), piece=1 << 19)  # more than sockets hold
+    sent = store(part10(ct(Rows=3072, Columns=4096, PixelData=bytes(24 << 20))), piece=1 << 19)
     async with contextlib.AsyncExitStack() as stack:
         gateway = stack.enter_context(running(tmp_path, "--workers", "2", "--auth", "none", **_QUIET))
         senders = [await stack.enter_async_context(associated(gateway.dicom_port)) for _ in range(4)]
