@@ -26,7 +26,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 
+from ray_plugins.session import short_folder
 from tests import leaks
+from tests.conftest import Gateway, running
 from tests.leaks import Place
 from tests.person import CALLING_TITLE, ENCAPSULATED_PDF, PERSON, TEXTS, bad_objects
 from tests.samples import CT_IMAGE_STORAGE, ct, part10
@@ -463,3 +465,23 @@ class Drive:
                 connection.sendall(sent)
                 answer = b"".join(iter(lambda: connection.recv(65536), b""))
                 self.keep("bytes to the web server", answer)
+
+
+def drive(folder: Path) -> tuple[Drive, Gateway]:
+    """Drive the person into a gateway at log level debug by every way; the drive holds what was there to see."""
+    settings = {
+        "ISTHMUS_LOG__LEVEL": "debug",
+        "ISTHMUS_QUARANTINE__DIR": str(folder / "data" / "quarantine"),
+    }
+    with running(folder, **settings) as gateway:
+        done = Drive(gateway, folder)
+        with done.waiting_bulk_data():
+            done.everything()
+            done.places += leaks.processes(gateway.process.pid)
+            done.places += leaks.folder(gateway.data, "files while it runs", without="mongo")
+            done.places += leaks.folder(short_folder(gateway.data / "ray"), "Ray")
+        done.places += leaks.database(leaks.internal_user(gateway.data))
+    shutil.rmtree(short_folder(gateway.data / "ray"), ignore_errors=True)
+    done.places += leaks.folder(gateway.data, "files")
+    done.places.append(Place("log", "standard error", gateway.log.read_bytes()))
+    return done, gateway

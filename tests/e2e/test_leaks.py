@@ -4,18 +4,16 @@ A gateway at log level debug takes a made-up person in by every way, good and ba
 searched for their names, numbers, dates and UIDs.
 """
 
-import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from ray_plugins.session import short_folder
 from tests import leaks
 from tests.conftest import Gateway, running
 from tests.leaks import Leak, Needles, Place
 from tests.person import PERSON
-from tests.planting import Drive
+from tests.planting import Drive, drive
 from tests.programs import program
 
 pytestmark = pytest.mark.e2e
@@ -25,23 +23,7 @@ pytestmark = pytest.mark.e2e
 def driven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drive, Gateway]:
     """A gateway into which the person was driven by every way, and what was there to see meanwhile."""
     program("storescu", "dcmtk")
-    folder = tmp_path_factory.mktemp("leaks")
-    settings = {
-        "ISTHMUS_LOG__LEVEL": "debug",
-        "ISTHMUS_QUARANTINE__DIR": str(folder / "data" / "quarantine"),
-    }
-    with running(folder, **settings) as gateway:
-        drive = Drive(gateway, folder)
-        with drive.waiting_bulk_data():
-            drive.everything()
-            drive.places += leaks.processes(gateway.process.pid)
-            drive.places += leaks.folder(gateway.data, "files while it runs", without="mongo")
-            drive.places += leaks.folder(short_folder(gateway.data / "ray"), "Ray")
-        drive.places += leaks.database(leaks.internal_user(gateway.data))
-    shutil.rmtree(short_folder(gateway.data / "ray"), ignore_errors=True)
-    drive.places += leaks.folder(gateway.data, "files")
-    drive.places.append(Place("log", "standard error", gateway.log.read_bytes()))
-    return drive, gateway
+    return drive(tmp_path_factory.mktemp("leaks"))
 
 
 @pytest.fixture(scope="module")
